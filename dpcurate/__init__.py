@@ -1,0 +1,20 @@
+"""Index electron-diffraction scans, say how far each label can be trusted, write labelled datasets.
+
+``dpcurate.index`` and ``dpcurate.build_dataset`` mirror the commands; they are imported when they are first used.
+"""
+
+from typing import Any
+
+__all__ = ["build_dataset", "index"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "index":
+        from dpcurate.api import index
+
+        return index
+    if name == "build_dataset":
+        from dpcurate.curate import build_dataset
+
+        return build_dataset
+    raise AttributeError(f"module 'dpcurate' has no attribute '{name}'")

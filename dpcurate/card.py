@@ -1,0 +1,135 @@
+"""The card of a dataset: what it holds, where that came from, how far to trust it, how to make it again."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpcurate.crystal_maps import INSIDE_WEIGHT
+from dpcurate.orientations import disorientation_deg
+from dpcurate.schema import SPLITS, Manifest, PhaseRecord, Source
+
+WITHIN_DEG = (1, 3, 5, 10)
+"""Angles at which label accuracy is told."""
+
+BINS = 10
+BAR_WIDTH = 40
+
+Labels = Mapping[str, NDArray[Any]]
+
+
+def card_text(manifest: Manifest, labels: Labels) -> str:
+    """Markdown text of the card; ``labels`` as in ``schema.LABELS``, in the order of the patterns."""
+    shape, dtype = manifest.arrays["patterns"].shape, manifest.arrays["patterns"].dtype
+    sections = [
+        f"# {manifest.name}@{manifest.version}",
+        f"{manifest.n_patterns} patterns of {shape[1]} x {shape[2]} pixels ({dtype}), "
+        f"{manifest.beam_energy_kev:g} keV, precession {manifest.precession_deg:g} degrees. Made {manifest.created} by "
+        + ", ".join(f"{name} {version}" for name, version in manifest.software.items())
+        + ".",
+        "## Phases\n\n" + _phases(manifest.phases, labels),
+        "## Where it came from\n\n" + _sources(manifest.sources, labels),
+        "## Kept and dropped\n\n" + _table(("what", "patterns"), manifest.counts.items()),
+        "## Splits\n\nA grain never spans two splits.\n\n" + _splits(labels),
+        "## Confidence of the labels\n\n" + _histogram(labels),
+        "## Accuracy of the labels\n\n" + _accuracy(manifest.phases, labels),
+        "## How to make it again\n\n" + _again(manifest.recipe),
+        "## Licence\n\nTo be stated by whoever owns the scans: ____",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def label_error_deg(phases: Sequence[PhaseRecord], labels: Labels) -> NDArray[np.float64]:
+    """Disorientation of each label from the exact orientation, degrees, shape ``(n,)``; NaN where that is unknown.
+
+    The symmetry is that of the labelled phase.
+    """
+    error = np.full(len(labels["phase_id"]), np.nan)
+    known = np.isfinite(labels["true_orientation"]).all(axis=1)
+    for number, phase in enumerate(phases):
+        here = known & (labels["phase_id"] == number)
+        error[here] = disorientation_deg(
+            labels["orientation"][here], labels["true_orientation"][here], phase.proper_rotations()
+        )
+    return error
+
+
+def _phases(phases: Sequence[PhaseRecord], labels: Labels) -> str:
+    rows = [
+        (
+            phase.name,
+            phase.space_group,
+            " ".join(f"{value:g}" for value in phase.lattice),
+            np.sum(labels["phase_id"] == i),
+        )
+        for i, phase in enumerate(phases)
+    ]
+    return _table(("phase", "space group", "cell (Angstrom, degrees)", "patterns"), rows)
+
+
+def _sources(sources: Sequence[Source], labels: Labels) -> str:
+    rows = [
+        (
+            source.kind,
+            source.scan_path or "",
+            (source.scan_sha256 or "")[:12],
+            source.index_path or "",
+            (source.index_sha256 or "")[:12],
+            source.note,
+            np.sum(labels["source"] == number),
+        )
+        for number, source in enumerate(sources)
+    ]
+    return _table(("kind", "scan", "SHA-256", "index", "SHA-256", "note", "patterns"), rows)
+
+
+def _splits(labels: Labels) -> str:
+    real = labels["pixel"][:, 0] >= 0
+    rows = []
+    for number, name in enumerate(SPLITS):
+        here = labels["split"] == number
+        grains = np.stack([labels["source"], labels["grain_id"]])[:, here & real]
+        rows.append((name, np.sum(here), np.sum(here & real), np.unique(grains, axis=1).shape[1]))
+    return _table(("split", "patterns", "of scans", "grains"), rows)
+
+
+def _histogram(labels: Labels) -> str:
+    confidence = labels["confidence"][labels["pixel"][:, 0] >= 0]
+    count, edge = np.histogram(confidence, bins=BINS, range=(0, 1))
+    widest = max(int(count.max()), 1)
+    rows = [
+        (f"{edge[i]:.1f} to {edge[i + 1]:.1f}", number, "#" * round(BAR_WIDTH * int(number) / widest))
+        for i, number in enumerate(count)
+    ]
+    return "Patterns of scans only.\n\n" + _table(("confidence", "patterns", ""), rows)
+
+
+def _accuracy(phases: Sequence[PhaseRecord], labels: Labels) -> str:
+    error = label_error_deg(phases, labels)
+    known = np.isfinite(error) & (labels["pixel"][:, 0] >= 0)
+    if not known.any():
+        return "Unknown: there is no exact truth beside the scans."
+    rows = []
+    for what, here in (("all", known), ("inside grains", known & (labels["true_weight"] > INSIDE_WEIGHT))):
+        if here.any():
+            share = [f"{100 * np.mean(error[here] <= angle):.1f} %" for angle in WITHIN_DEG]
+            rows.append((what, np.sum(here), *share, f"{np.median(error[here]):.2f} degrees"))
+    head = ("patterns of scans", "number", *(f"within {angle} degrees" for angle in WITHIN_DEG), "median")
+    return "Disorientation from the exact truth that lies beside the scans.\n\n" + _table(head, rows)
+
+
+def _again(recipe: Mapping[str, object]) -> str:
+    command = ["dpcurate", "build-dataset"]
+    indexes = recipe.get("indexes", ())
+    command += [str(folder) for folder in indexes] if isinstance(indexes, (list, tuple)) else []
+    for key, value in recipe.items():
+        if key != "indexes" and value is not None:
+            command += [f"--{key.replace('_', '-')}", str(value)]
+    return f"```console\n{shlex.join(command)}\n```"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

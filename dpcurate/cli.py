@@ -1,0 +1,139 @@
+"""Command line of dpcurate: a command parses, calls one function and says where the result lies."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpcurate.datasets_cli import app as datasets_app
+from dpcurate.errors import InputError
+
+app = typer.Typer(
+    name="dpcurate",
+    help="Index electron-diffraction scans, say how far each label can be trusted, write labelled datasets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(datasets_app, name="datasets")
+
+
+@app.command()
+def index(
+    scan: Annotated[Path, typer.Argument(help="Anything HyperSpy reads: .hspy, .zspy, .blo, .mib, .emd, .npy ...")],
+    phase: Annotated[list[Path] | None, typer.Option(help="CIF file; give it again for each phase.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML recipe; default: dpcurate.toml here, if any.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to create; default: SCAN.index beside the scan.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Matching engine: pyxem.")] = None,
+    scale: Annotated[float | None, typer.Option(help="1/Å per detector pixel.")] = None,
+    center: Annotated[str | None, typer.Option(help="Direct beam as COLUMN,ROW in pixels; default: found.")] = None,
+    beam_energy: Annotated[float | None, typer.Option(help="keV.")] = None,
+    precession: Annotated[float | None, typer.Option(help="Half-angle in degrees.")] = None,
+    spacing: Annotated[float | None, typer.Option(help="Between templates, degrees.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an index that is there.")] = False,
+) -> None:
+    """Index SCAN by template matching.
+
+    Example: dpcurate index tests/data/demo.hspy --phase datasets/phases/LiNiO2.cif --out demo.index
+    """
+    from dpcurate.pipeline import index_scan
+    from dpcurate.recipe import load_recipe
+
+    choices = load_recipe(
+        recipe,
+        phases=[str(path) for path in phase] if phase else None,
+        matching__engine=engine,
+        scan__scale_inv_angstrom=scale,
+        scan__center_xy=_center(center),
+        scan__beam_energy_kev=beam_energy,
+        scan__precession_deg=precession,
+        library__spacing_deg=spacing,
+    )
+    out = out or scan.with_name(scan.stem + ".index")
+    result = index_scan(scan, choices, out=out, overwrite=overwrite)
+    calibration = result.info["calibration"]
+    for key, source in calibration["sources"].items():
+        typer.echo(f"{key:20} {_shown(calibration[key]):>20}  ({source})")
+    if calibration["sources"]["rotation_deg"] == "assumed":
+        typer.echo("The turn of the detector against the scan is not known: orientations are in the detector's frame.")
+    skipped = {reason: n for reason, n in result.info["skipped"].items() if n}
+    typer.echo(f"patterns {result.phase_id.size}, skipped {sum(skipped.values())} {skipped or ''}".rstrip())
+    typer.echo(f"confidence 0.8 and above: {(result.confidence >= 0.8).mean():.1%} of the pixels")
+    typer.echo(str(result.folder))
+
+
+@app.command("build-dataset")
+def build_dataset_command(
+    indexes: Annotated[list[Path] | None, typer.Argument(help="Index folders; default: the newest here.")] = None,
+    min_confidence: Annotated[float, typer.Option(help="Labels below are left out, 0 to 1.")] = 0.8,
+    name: Annotated[str | None, typer.Option(help="Default: the scan's name.")] = None,
+    simulated: Annotated[int, typer.Option(help="Simulated patterns with exact labels to add.")] = 0,
+    sample: Annotated[int | None, typer.Option(help="Keep so many of the scans' labels, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, sample and simulation.")] = 0,
+    root: Annotated[
+        str | None, typer.Option(help="Folder of datasets; default: $DPCURATE_DATASETS or datasets.")
+    ] = None,
+) -> None:
+    """Write a dataset of the labels that can be trusted.
+
+    Example: dpcurate build-dataset demo.index --min-confidence 0.8 --simulated 2000
+    """
+    from dpcurate.curate import build_dataset
+
+    folders = indexes or [_newest_index()]
+    if not indexes:
+        typer.echo(f"index: {folders[0]} (the newest here)")
+    path = build_dataset(
+        folders,
+        name=name,
+        min_confidence=min_confidence,
+        simulated=simulated,
+        sample=sample,
+        seed=seed,
+        root=root,
+    )
+    typer.echo(str(path))
+
+
+def _newest_index() -> Path:
+    found = [path.parent for path in Path().glob("*.index/index.json")]
+    if not found:
+        raise InputError("no index given, and none (*.index) in this folder. Make one with `dpcurate index SCAN`.")
+    return max(found, key=lambda path: (path / "index.json").stat().st_mtime)
+
+
+def _center(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        column, row = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
+    return column, row
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return ", ".join(f"{part:.2f}" for part in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's error is one sentence on stderr and exit code 2."""
+    if not os.environ.get("DPCURATE_WARNINGS"):
+        warnings.simplefilter("ignore")
+    try:
+        app(arguments)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The one error that users see: a sentence, and exit code 2."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used: says what is wrong, what was expected and what to do.
+
+    Commands print its text without a traceback and exit with code 2.
+    """

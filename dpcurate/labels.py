@@ -1,0 +1,137 @@
+"""From index and truth to the label arrays of a dataset: pure functions, pixels counted along the scan's rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpcurate.crystal_maps import IndexResult, Truth
+from dpcurate.errors import InputError
+from dpcurate.orientations import turn_pattern
+from dpcurate.schema import LABELS, PhaseRecord
+from dpcurate.splits import split_groups
+
+Labels = dict[str, NDArray[Any]]
+
+CONFIDENCES = (0.5, 0.7, 0.9)
+"""Thresholds for which an error says how many labels would stay."""
+
+
+def merge_phases(
+    phases: Sequence[tuple[PhaseRecord, ...]],
+) -> tuple[tuple[PhaseRecord, ...], list[NDArray[np.int16]]]:
+    """All different phases of several indexes, and for each index the number in that list of each of its phases.
+
+    Raises InputError when two phases have one name and different structures.
+    """
+    merged: list[PhaseRecord] = []
+    for phase in (phase for some in phases for phase in some):
+        if phase in merged:
+            continue
+        if any(phase.name == other.name for other in merged):
+            raise InputError(
+                f"Phase {phase.name} has different structures in two indexes; index both scans with one CIF, "
+                "or give the phases different names."
+            )
+        merged.append(phase)
+    return tuple(merged), [np.array([merged.index(phase) for phase in some], np.int16) for some in phases]
+
+
+def pixel_splits(index: IndexResult, *, seed: int) -> NDArray[np.uint8]:
+    """Split of every pixel of an index, shape ``(ny * nx,)``, by whole grains.
+
+    Depends on the map of grains (not on their numbers), the scan and the seed only, so never on a confidence. Pixels
+    that are not indexed take no part and get 0.
+    """
+    grain, indexed = index.grain_id.ravel(), index.phase_id.ravel() >= 0
+    split = np.zeros(grain.size, np.uint8)
+    _, first, member = np.unique(grain[indexed], return_index=True, return_inverse=True)
+    split[indexed] = split_groups(first[member], seed=[seed, int(index.info["scan"]["sha256"][:8], 16)])
+    return split
+
+
+def kept_pixels(index: IndexResult, *, min_confidence: float) -> NDArray[np.int64]:
+    """Numbers of the pixels that are indexed with at least this confidence, in scan order."""
+    return np.flatnonzero((index.phase_id.ravel() >= 0) & (index.confidence.ravel() >= min_confidence))
+
+
+def how_many_stay(indexes: Sequence[IndexResult]) -> str:
+    """For an error message: how many labels stay at some thresholds."""
+    stay = (sum(len(kept_pixels(index, min_confidence=p)) for index in indexes) for p in CONFIDENCES)
+    return ", ".join(f"{n} at {p}" for p, n in zip(CONFIDENCES, stay, strict=True)) + " would stay"
+
+
+def scan_labels(
+    index: IndexResult, truth: Truth | None, *, pixels: NDArray[np.int64], phases: NDArray[np.int16], split: ArrayLike
+) -> Labels:
+    """Labels of some pixels of a scan, all of ``schema.LABELS`` but ``source``.
+
+    Index and truth hold orientations in the scan's frame; a dataset's labels belong to its patterns as they are stored,
+    so the rotation of the scan against the detector is taken back.
+
+    Parameters
+    ----------
+    index, truth
+        What is known of the scan, maps of shape ``(ny, nx)``.
+    pixels
+        Numbers of the pixels along the scan's rows, shape ``(n,)``.
+    phases
+        Number in the dataset of each of the index's phases.
+    split
+        Split of every pixel of the scan, shape ``(ny * nx,)``.
+    """
+    n, columns = len(pixels), index.shape[1]
+    rotation_deg = index.info["calibration"].get("rotation_deg", 0.0)
+    exact = np.full((n, 4), np.nan) if truth is None else truth.quat.reshape(-1, 4)[pixels]
+    labels = {
+        "orientation": turn_pattern(index.orientation.reshape(-1, 4)[pixels], -rotation_deg),
+        "phase_id": phases[index.phase_id.ravel()[pixels]],
+        "grain_id": index.grain_id.ravel()[pixels],
+        "split": np.asarray(split)[pixels],
+        "pixel": np.stack([pixels // columns, pixels % columns], axis=1),
+        **_calibration(index.info["calibration"], n),
+        "true_orientation": turn_pattern(exact, -rotation_deg),
+        "true_grain": np.full(n, -1) if truth is None else truth.grain.ravel()[pixels],
+        "true_weight": np.full(n, np.nan) if truth is None else truth.weight.ravel()[pixels],
+    }
+    for name in ("confidence", "correlation", "reliability", "agreement"):
+        labels[name] = getattr(index, name).ravel()[pixels]
+    return labels
+
+
+def simulated_labels(
+    orientation: NDArray[np.float64], phase_id: NDArray[np.int16], *, calibration: Mapping[str, Any], seed: int
+) -> Labels:
+    """Labels of simulated patterns, exact, each a group of its own for the split; all but ``source``."""
+    n = len(orientation)
+    unknown = np.full(n, np.nan)
+    return {
+        "orientation": orientation,
+        "phase_id": phase_id,
+        "grain_id": np.full(n, -1),
+        "split": split_groups(np.arange(n), seed=seed),
+        "pixel": np.full((n, 2), -1),
+        **_calibration(calibration, n),
+        "true_orientation": orientation,
+        "true_grain": np.full(n, -1),
+        "true_weight": np.ones(n),
+        "confidence": np.ones(n),
+        "correlation": unknown,
+        "reliability": unknown,
+        "agreement": unknown,
+    }
+
+
+def join(parts: Sequence[Labels]) -> Labels:
+    """The labels of all parts one after another, in the dtypes of the format, with their ``source``."""
+    source = [np.full(len(part["orientation"]), number) for number, part in enumerate(parts)]
+    columns = {name: [part[name] for part in parts] for name in LABELS if name != "source"} | {"source": source}
+    return {name: np.concatenate(columns[name]).astype(label.dtype) for name, label in LABELS.items()}
+
+
+def _calibration(calibration: Mapping[str, Any], n: int) -> Labels:
+    return {
+        "center_xy": np.tile(np.asarray(calibration["center_xy"], np.float32), (n, 1)),
+        "scale": np.full(n, calibration["scale_inv_angstrom"]),
+    }

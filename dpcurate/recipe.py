@@ -1,0 +1,134 @@
+"""The recipe: every choice of an indexing run, from defaults, a TOML file and options, in rising order of authority."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+
+from dpcurate.errors import InputError
+from dpcurate.schema import Record
+
+DEFAULT_RECIPE = "dpcurate.toml"
+"""Read from the working folder when no recipe is named."""
+
+
+class ScanRecipe(Record):
+    """Calibration of the scan; a value given here overrules the scan's own metadata."""
+
+    scale_inv_angstrom: float | None = Field(None, gt=0, description="1/Angstrom per detector pixel")
+    center_xy: tuple[float, float] | None = Field(None, description="direct beam (column, row) in pixels")
+    beam_energy_kev: float | None = Field(None, gt=0)
+    precession_deg: float | None = Field(None, ge=0, lt=10, description="half-angle of the precession cone")
+    step_nm: float | None = Field(None, gt=0)
+    flip: bool = Field(False, description="mirror every pattern top to bottom, before anything else")
+    rotation_deg: float | None = Field(None, description="turns the detector's x and y onto the scan's")
+
+
+class PreprocessRecipe(Record):
+    """From pattern to what is matched. Defaults: measured in docs/results/baseline.md."""
+
+    background: str = Field("radial-median", pattern="^(radial-median|none)$")
+    power: float = Field(0.25, gt=0, le=1, description="applied to pattern and template intensities alike")
+    subtract_mean: bool = True
+    k_min_inv_angstrom: float = Field(0.15, gt=0, description="radii below hold the direct beam")
+    k_max_inv_angstrom: float | None = Field(None, gt=0, description="default: the largest full circle, at most 1.5")
+    n_radius: int = Field(100, ge=10)
+    n_azimuth: int = Field(360, ge=36)
+
+
+class LibraryRecipe(Record):
+    """How templates are simulated."""
+
+    spacing_deg: float = Field(2.0, ge=0.2, le=15, description="between neighbouring zone axes")
+    max_excitation_error: float = Field(0.02, gt=0, description="1/Angstrom")
+
+
+class MatchingRecipe(Record):
+    """How patterns are matched and what is kept."""
+
+    engine: str = Field("pyxem", pattern="^pyxem$")
+    n_best: int = Field(20, ge=2)
+    runner_up_deg: float = Field(10.0, gt=0, description="how far the rival lies that reliability compares with")
+
+
+class GrainRecipe(Record):
+    """How pixels are joined to grains."""
+
+    boundary_deg: float = Field(5.0, gt=0)
+    min_pixels: int = Field(5, ge=1, description="smaller pieces join the neighbour they touch most")
+
+
+class Recipe(Record):
+    """Everything that decides the outcome of `dpcurate index`."""
+
+    phases: tuple[str, ...] = ()
+    scan: ScanRecipe = ScanRecipe()
+    preprocess: PreprocessRecipe = PreprocessRecipe()
+    library: LibraryRecipe = LibraryRecipe()
+    matching: MatchingRecipe = MatchingRecipe()
+    grains: GrainRecipe = GrainRecipe()
+
+    @model_validator(mode="after")
+    def _radii_are_ordered(self) -> "Recipe":
+        k_max = self.preprocess.k_max_inv_angstrom
+        if k_max is not None and k_max <= self.preprocess.k_min_inv_angstrom:
+            raise ValueError(f"k_max_inv_angstrom ({k_max}) must be above k_min_inv_angstrom")
+        return self
+
+
+def load_recipe(path: str | Path | None = None, **overrides: object) -> Recipe:
+    """Return the recipe of a TOML file (default: `dpcurate.toml` here, if there is one) with options laid over it.
+
+    ``overrides`` are ``section__key=value``, or ``phases=...``; None means not given. Phase files in the recipe are
+    taken relative to it. Raises InputError for a missing file, broken TOML, unknown keys and values out of range.
+    """
+    if path is None and Path(DEFAULT_RECIPE).is_file():
+        path = DEFAULT_RECIPE
+    tree = _read_toml(Path(path)) if path is not None else {}
+    if path is not None and isinstance(tree.get("phases"), list):
+        tree["phases"] = [str(Path(path).parent / str(phase)) for phase in tree["phases"]]
+    for key, value in overrides.items():
+        if value is None:
+            continue
+        section, _, name = key.partition("__")
+        if name:
+            tree.setdefault(section, {})[name] = value
+        else:
+            tree[section] = value
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        name = Path(path).name if path is not None else "options"
+        given = "" if isinstance(first["input"], dict) else f", given {first['input']!r}"
+        raise InputError(f"{name}: {where}: {first['msg']}{given}. See docs/recipe.md for every key.") from error
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML that `load_recipe` reads back; keys that are None are left out."""
+    tree = recipe.model_dump(mode="json", exclude_none=True)
+    lines = [f"{key} = {_toml_value(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    for section, values in tree.items():
+        if isinstance(values, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such recipe. Give a TOML file with --recipe.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path.name}: not readable as TOML ({error}). See docs/recipe.md for an example.") from error

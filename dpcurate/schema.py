@@ -1,0 +1,136 @@
+"""What a dataset says about itself: frozen, strict records shared by curation and training.
+
+Needs numpy and pydantic only.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+"""Raise it when a reader of the old layout would misread the new one."""
+
+SPLITS = ("train", "validation", "test")
+"""Names of the values 0, 1, 2 of the array ``split``."""
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Atom(Record):
+    """One atom of the whole unit cell, fractional coordinates."""
+
+    element: str
+    x: float
+    y: float
+    z: float
+    occupancy: float = 1.0
+    u_iso_angstrom2: float = 0.0
+
+
+class PhaseRecord(Record):
+    """A crystal phase: cell, all its atoms, and the proper rotations of its Laue group in the crystal frame."""
+
+    name: str
+    space_group: int = Field(ge=1, le=230)
+    point_group: str = Field(description="orix's name of the Laue group, such as -3m")
+    lattice: tuple[float, float, float, float, float, float] = Field(description="a, b, c in Angstrom, then degrees")
+    atoms: tuple[Atom, ...]
+    symmetry: tuple[tuple[float, float, float, float], ...]
+
+    def proper_rotations(self) -> NDArray[np.float64]:
+        """Proper rotations of the Laue group, quaternions of shape ``(n_symmetry, 4)``."""
+        return np.array(self.symmetry, float)
+
+
+class Shard(Record):
+    """One file of an array, with what proves it undamaged."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class ArrayRecord(Record):
+    """One array of a dataset; ``files`` holds every file below its folder, metadata included."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    files: tuple[Shard, ...]
+
+
+class Source(Record):
+    """Where patterns came from: a scan through its index, or a simulation."""
+
+    kind: Literal["scan", "simulated"]
+    index_path: str | None = None
+    index_sha256: str | None = None
+    scan_path: str | None = None
+    scan_sha256: str | None = None
+    note: str = ""
+
+
+class Label(Record):
+    """How one label array is laid out: one row for each pattern, in it ``parts`` (none: a single number)."""
+
+    dtype: str
+    meaning: str
+    parts: tuple[str, ...] = ()
+    unit: str = ""
+
+    def shape(self, n: int) -> tuple[int, ...]:
+        """Shape of the whole array for ``n`` patterns."""
+        return (n, len(self.parts)) if self.parts else (n,)
+
+
+QUATERNION = ("w", "x", "y", "z")
+
+LABELS: dict[str, Label] = {
+    "orientation": Label(dtype="float64", parts=QUATERNION, meaning="the label, unit quaternion, lab to crystal"),
+    "phase_id": Label(dtype="int16", meaning="index into the manifest's phases"),
+    "confidence": Label(dtype="float32", meaning="trust in the label, 0 to 1; simulated: 1"),
+    "correlation": Label(dtype="float32", meaning="score of the label; simulated: NaN"),
+    "reliability": Label(dtype="float32", meaning="distance to the next different candidate; simulated: NaN"),
+    "agreement": Label(dtype="float32", meaning="agreement with the neighbours; simulated: NaN"),
+    "grain_id": Label(dtype="int32", meaning="grain in its own scan's index; simulated: -1"),
+    "split": Label(dtype="uint8", meaning="0 train, 1 validation, 2 test"),
+    "source": Label(dtype="int16", meaning="index into the manifest's sources"),
+    "pixel": Label(dtype="int32", parts=("row", "column"), meaning="place in the scan; simulated: -1"),
+    "center_xy": Label(dtype="float32", parts=("column", "row"), unit="pixel", meaning="the direct beam"),
+    "scale": Label(dtype="float32", unit="1/Angstrom per pixel", meaning="q_x = (column - center) * scale"),
+    "true_orientation": Label(dtype="float64", parts=QUATERNION, meaning="exact orientation; NaN where unknown"),
+    "true_grain": Label(dtype="int32", meaning="exact grain; -1 where unknown"),
+    "true_weight": Label(dtype="float32", meaning="exact share of the true grain, 1 inside it; NaN where unknown"),
+}
+"""Every array of a dataset but ``patterns``."""
+
+PATTERN_DTYPES = ("uint8", "uint16", "uint32", "float32")
+"""What the array ``patterns``, axes (pattern, row, column), may hold."""
+
+
+class Description(Record):
+    """What whoever builds a dataset knows of it; the store adds the rest and makes the manifest of it."""
+
+    beam_energy_kev: float
+    precession_deg: float
+    phases: tuple[PhaseRecord, ...]
+    sources: tuple[Source, ...]
+    counts: dict[str, int]
+    recipe: dict[str, object]
+    software: dict[str, str]
+
+
+class Manifest(Description):
+    """The last file written of a dataset: names every file with size and hash."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    version: str
+    created: str = Field(description="ISO 8601, UTC, with microseconds")
+    n_patterns: int
+    arrays: dict[str, ArrayRecord]

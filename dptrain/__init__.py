@@ -1,0 +1,1 @@
+"""Train orientation networks on dpcurate datasets, predict crystal maps, report accuracy."""

@@ -1,0 +1,149 @@
+"""A run in memory: where it stands, and what stays the same in it."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.utils.tensorboard import SummaryWriter
+
+from dpcurate.errors import InputError
+from dpcurate.schema import PhaseRecord
+from dpcurate.store import Dataset
+from dptrain import data
+from dptrain.augment import Change, canonical
+from dptrain.config import TrainConfig
+from dptrain.heads import GridHead, build_head
+from dptrain.models import initial_network
+
+
+@dataclass
+class Progress:
+    """Where a run stands: after ``step`` steps of ``epoch``, which showed ``n`` samples with a sum of losses.
+
+    ``sample_sum`` adds the samples' places in the dataset: equal sums show that equal samples were seen. ``saved`` is
+    when all this was last written, by this machine's monotonic clock.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    n: float = 0.0
+    loss_sum: float = 0.0
+    sample_sum: float = 0.0
+    seconds: float = 0.0
+    best: float = math.inf
+    rows: list[dict[str, float]] = field(default_factory=list)
+    saved: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same during a run. ``network`` is the plain module, ``module`` the same as Fabric runs it."""
+
+    fabric: Fabric
+    config: TrainConfig
+    run_dir: Path
+    dataset: Dataset
+    train: data.Samples
+    validation: data.Samples
+    head: GridHead
+    network: nn.Module
+    module: Any
+    optimizer: Any
+    board: SummaryWriter | None
+
+    @property
+    def phases(self) -> tuple[PhaseRecord, ...]:
+        """Phases of the dataset."""
+        return self.dataset.manifest.phases
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+        assert self.config.epochs is not None
+        return self.config.epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps of one epoch."""
+        return data.steps_per_epoch(len(self.train.index), batch_size=self.config.batch_size)
+
+
+def make_job(fabric: Fabric, config: TrainConfig, *, run_dir: Path, dataset: Dataset, state: Mapping[str, Any]) -> Job:
+    """Samples, network and optimizer of a run, in their first state or in the saved one."""
+    train = data.read_samples(dataset, "train", label_source=config.label_source)
+    validation = data.read_samples(dataset, "validation", label_source=config.label_source)
+    if not len(validation.index):
+        raise InputError(f"{dataset.path}: no validation patterns; build the dataset from more grains.")
+    if config.batch_size % fabric.world_size or config.batch_size < 2 * fabric.world_size:
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} processes, at least 2 patterns "
+            "each; start as many as divide it."
+        )
+    torch.manual_seed(config.seed)
+    head = build_head(dataset.manifest.phases, config.head)
+    network = initial_network(config, n_outputs=head.n_outputs)
+    convert_conv2d_weight_memory_format(network, torch.channels_last)  # twice as fast as the default on a CPU
+    optimizer = make_optimizer(network, config)
+    if state:
+        head.load_state_dict(state["head"])
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+    module, wrapped_optimizer = fabric.setup(network, optimizer)
+    board = None
+    if fabric.is_global_zero:
+        board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=state["progress"]["epoch"] if state else None)
+    return Job(
+        fabric,
+        config,
+        run_dir,
+        dataset,
+        train,
+        validation,
+        head.to(fabric.device),
+        network,
+        module,
+        wrapped_optimizer,
+        board,
+    )
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019); biases, norms and Swin's position tables do not decay."""
+    decays = {
+        name: weight.ndim > 1 and "relative_position_bias_table" not in name
+        for name, weight in network.named_parameters()
+    }
+    groups = [
+        {
+            "params": [weight for name, weight in network.named_parameters() if decays[name] == decay],
+            "weight_decay": rate,
+        }
+        for decay, rate in ((True, config.weight_decay), (False, 0.0))
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def make_frames(job: Job, samples: data.Samples, place: data.Index, counts: np.ndarray, *, change: Change) -> Tensor:
+    """Network input of the samples at ``place``, whose patterns are ``counts`` (b, H, W), after ``change``."""
+    return canonical(
+        torch.from_numpy(counts.astype(np.float32)).to(job.fabric.device),
+        center_xy=samples.center_xy[place],
+        scale=samples.scale[place],
+        config=job.config.input,
+        change=change,
+    )
+
+
+def add_over_processes(job: Job, values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, the same on each."""
+    total = job.fabric.all_reduce(values.to(job.fabric.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total

@@ -1,0 +1,128 @@
+"""The seven networks: a table of seven functions, each returning the complete config of its training."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from dpcurate.errors import InputError
+from dptrain import backbones
+from dptrain.cnn import cnn
+from dptrain.config import NetworkConfig, TrainConfig
+
+STANDARD_WINDOW = 7
+"""Tokens along a side of Swin's windows, as published."""
+
+
+def cnn_config() -> TrainConfig:
+    """A small convolutional network, the default; trains on two CPU cores.
+
+    Run:       dptrain run --model cnn
+    Measured:  speed in docs/results/baseline.md; accuracy not yet on a released dataset
+    """
+    return TrainConfig(model="cnn", network=NetworkConfig(architecture="cnn"))
+
+
+def densenet121_config() -> TrainConfig:
+    """DenseNet-121 from random weights.
+
+    Run:       dptrain run --model densenet121
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="densenet121")
+    return TrainConfig(model="densenet121", network=network, learning_rate=1e-3)
+
+
+def densenet121_pretrained_config() -> TrainConfig:
+    """DenseNet-121 that starts from ImageNet weights (timm densenet121.ra_in1k).
+
+    Run:       dptrain run --model densenet121-pretrained
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="densenet121", pretrained=True)
+    return TrainConfig(model="densenet121-pretrained", network=network, learning_rate=5e-4)
+
+
+def swin_tiny_config() -> TrainConfig:
+    """Swin-T with windows of 7 tokens as published, from random weights; at 128 pixels three stages are padded.
+
+    Run:       dptrain run --model swin-tiny
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="swin")
+    return TrainConfig(model="swin-tiny", network=network, learning_rate=5e-4, warmup_share=0.1)
+
+
+def swin_tiny_pretrained_config() -> TrainConfig:
+    """Swin-T with windows of 7 tokens that starts from ImageNet weights (timm swin_tiny_patch4_window7_224.ms_in1k).
+
+    Run:       dptrain run --model swin-tiny-pretrained
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="swin", pretrained=True)
+    return TrainConfig(model="swin-tiny-pretrained", network=network, learning_rate=2e-4, warmup_share=0.1)
+
+
+def swin_tiny_adjusted_config() -> TrainConfig:
+    """Swin-T with windows that fit the frame (8 tokens at 128 pixels, no padding), from random weights.
+
+    Run:       dptrain run --model swin-tiny-adjusted
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="swin", window="fitted")
+    return TrainConfig(model="swin-tiny-adjusted", network=network, learning_rate=5e-4, warmup_share=0.1)
+
+
+def swin_tiny_adjusted_pretrained_config() -> TrainConfig:
+    """The adjusted Swin-T that starts from ImageNet weights; their position tables are interpolated to its windows.
+
+    Run:       dptrain run --model swin-tiny-adjusted-pretrained
+    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    """
+    network = NetworkConfig(architecture="swin", pretrained=True, window="fitted")
+    return TrainConfig(model="swin-tiny-adjusted-pretrained", network=network, learning_rate=2e-4, warmup_share=0.1)
+
+
+MODELS: dict[str, Callable[[], TrainConfig]] = {
+    "cnn": cnn_config,
+    "densenet121": densenet121_config,
+    "densenet121-pretrained": densenet121_pretrained_config,
+    "swin-tiny": swin_tiny_config,
+    "swin-tiny-pretrained": swin_tiny_pretrained_config,
+    "swin-tiny-adjusted": swin_tiny_adjusted_config,
+    "swin-tiny-adjusted-pretrained": swin_tiny_adjusted_pretrained_config,
+}
+
+
+def model_config(name: str) -> TrainConfig:
+    """The complete config of one of the seven; InputError names all of them when it is another."""
+    if name not in MODELS:
+        raise InputError(f"--model {name} is not known; choose one of {', '.join(MODELS)}.")
+    return MODELS[name]()
+
+
+def build_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
+    """The network of a config with random weights: frames ``(B, 1, size, size)`` to logits ``(B, n_outputs)``."""
+    network = config.network
+    if network.architecture == "cnn":
+        return cnn(n_outputs)
+    if network.architecture == "densenet121":
+        return backbones.densenet121(n_outputs)
+    size = config.input.size
+    window = backbones.fitted_window(size) if network.window == "fitted" else STANDARD_WINDOW
+    return backbones.swin_tiny(n_outputs, size=size, window=window)
+
+
+def initial_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
+    """The network a run starts from: as ``build_network``, with pretrained weights where the config says so.
+
+    Raises
+    ------
+    InputError
+        The weights cannot be had or do not fit; a weights file is given for a network that starts from random ones.
+    """
+    if config.weights and not config.network.pretrained:
+        raise InputError(f"--weights {config.weights} goes with a '-pretrained' model, not with {config.model}.")
+    network = build_network(config, n_outputs=n_outputs)
+    if config.network.pretrained:
+        backbones.load_pretrained(network, config.weights)
+    return network

@@ -1,0 +1,115 @@
+"""Commands that need scans or indexes: predict, report, study. The owner of the command line mounts them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpcurate.errors import InputError
+from dptrain.extras import require
+
+study_app = typer.Typer(no_args_is_help=True, help="Studies over many runs.")
+
+Scale = Annotated[float | None, typer.Option(help="1/Å per detector pixel.")]
+Center = Annotated[str | None, typer.Option(help="Direct beam as COLUMN,ROW in pixels; default: found.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(predict)
+    app.command()(report)
+    app.add_typer(study_app, name="study")
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint file.")],
+    scan: Annotated[Path, typer.Argument(help="Anything HyperSpy reads: .hspy, .zspy, .blo, .mib, .emd, .npy ...")],
+    out: Annotated[Path | None, typer.Option(help="Folder to create; default: SCAN.predicted in the run.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML recipe; default: dpcurate.toml here, if any.")] = None,
+    scale: Scale = None,
+    center: Center = None,
+    beam_energy: Annotated[float | None, typer.Option(help="keV.")] = None,
+    precession: Annotated[float | None, typer.Option(help="Half-angle in degrees.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace a prediction that is there.")] = False,
+) -> None:
+    """Predict the orientation map of SCAN with a trained network; needs the extra [curate].
+
+    Example: dptrain predict runs/demo-cnn-0 tests/data/demo.hspy
+    """
+    require("predict", "hyperspy", "pyxem", "orix")
+    from dpcurate.recipe import load_recipe
+    from dptrain.predict import predict_scan
+
+    choices = load_recipe(
+        recipe,
+        scan__scale_inv_angstrom=scale,
+        scan__center_xy=_center(center),
+        scan__beam_energy_kev=beam_energy,
+        scan__precession_deg=precession,
+    )
+    result = predict_scan(checkpoint, scan, choices, out=out, overwrite=overwrite, device=device)
+    if result.info["calibration"]["sources"]["rotation_deg"] == "assumed":
+        typer.echo("The turn of the detector against the scan is not known: orientations are in the detector's frame.")
+    skipped = {reason: n for reason, n in result.info["skipped"].items() if n}
+    seconds = result.info["seconds"]["prediction"]
+    typer.echo(f"patterns {result.phase_id.size}, skipped {sum(skipped.values())} {skipped or ''}".rstrip())
+    typer.echo(f"{result.phase_id.size / max(seconds, 1e-9):.0f} patterns per second")
+    typer.echo(str(result.folder))
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs, or of studies.")],
+    prediction: Annotated[
+        list[Path] | None, typer.Option(help="Predicted index folder; default: those in the run's folder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page, .html; default: report.html in the folder.")] = None,
+) -> None:
+    """Write a page with maps, histograms and numbers of each run or study; needs the extra [curate].
+
+    Example: dptrain report runs/demo-cnn-0
+    """
+    require("report", "orix", "h5py", "matplotlib")
+    from dptrain.reports import write_reports
+
+    for page in write_reports(folders, predictions=prediction or [], out=out):
+        typer.echo(str(page))
+
+
+@study_app.callback()
+def studies() -> None:
+    """Studies over many runs."""
+
+
+@study_app.command("label-quality")
+def label_quality(
+    indexes: Annotated[list[Path], typer.Argument(help="Index folders of scans whose exact truth is known.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same one goes on.")] = Path("study"),
+    quick: Annotated[bool, typer.Option("--quick", help="Small networks, few steps: a first look.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Each is another split, sample and network.")] = 2,
+    simulated: Annotated[int | None, typer.Option(min=0, help="Simulated patterns added to every dataset.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps of every run.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure how accuracy depends on label quality; interrupted, the same command goes on.
+
+    Example: dptrain study label-quality demo.index --quick --out study
+    """
+    require("study", "hyperspy", "pyxem", "orix")
+    from dptrain.study import run_study
+    from dptrain.study_plan import full_protocol, quick_protocol
+
+    protocol = quick_protocol() if quick else full_protocol()
+    changes = {"seeds": tuple(range(seeds)), "simulated": simulated, "steps": steps}
+    given = {key: value for key, value in changes.items() if value is not None}
+    typer.echo(str(run_study(indexes, protocol.model_copy(update=given), out=out, device=device)))
+
+
+def _center(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        column, row = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
+    return column, row

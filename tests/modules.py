@@ -1,0 +1,67 @@
+"""The modules of both packages from left to right, and the file map of the README that is made of them.
+
+`python -m tests.modules` writes the map anew, from the first sentence of each module.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+LEFT_TO_RIGHT = {
+    "dpcurate": """
+        errors orientations schema recipe calibration scans phases library preprocess matching confidence grains
+        figures crystal_maps pipeline api simulate splits labels patterns card shards manifests store curate
+        datasets_cli cli __init__
+    """,
+    "dptrain": """
+        config metrics data augment cnn backbones models heads checkpoint runs launch job train start extras
+        predict scores report_text report_data report_figures report_numbers report_page provenance report
+        study_plan study_folder study_trial study_numbers study study_report reports predict_cli cli __init__
+    """,
+}
+"""A module imports only from those on its left. What gathers the rest, a command line or `__init__`, comes last."""
+
+WITH_CURATION = """
+    predict scores report_text report_data report_figures report_numbers report_page provenance report
+    study_plan study_folder study_trial study_numbers study study_report reports predict_cli
+"""
+"""Modules of dptrain that may use all of dpcurate: they are imported when a command that needs scans is called."""
+
+MAP = re.compile(r"(?<=<!-- file map -->\n).*?(?=<!-- end of file map -->)", re.DOTALL)
+
+
+def order(package):
+    """Names of a package's modules from left to right."""
+    return LEFT_TO_RIGHT[package].split()
+
+
+def module_files(package):
+    """Files of a package by full module name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def first_sentence(path):
+    """The first sentence of a module's docstring, on one line of a Markdown table."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", text)[0].replace("``", "`").replace("|", "\\|")
+
+
+def file_map():
+    """The file map as Markdown: one table for each package."""
+    tables = []
+    for package in LEFT_TO_RIGHT:
+        files = module_files(package)
+        named = sorted(files, key=lambda name: order(package).index(name.partition(".")[2]))
+        rows = [f"| `{files[name].relative_to(ROOT).as_posix()}` | {first_sentence(files[name])} |" for name in named]
+        tables.append("\n".join(["| file | what it is for |", "| --- | --- |", *rows]))
+    return "\n" + "\n\n".join(tables) + "\n\n"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    readme.write_text(MAP.sub(lambda _: file_map(), old), encoding="utf-8")

@@ -1,0 +1,52 @@
+import pytest
+from typer.testing import CliRunner
+
+from dpcurate.datasets_cli import app
+from dpcurate.errors import InputError
+
+
+@pytest.fixture
+def root(tiny_dataset, tmp_path):
+    tiny_dataset(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_list_has_one_line_for_each_version(root, tiny_dataset):
+    second = tiny_dataset(root, seed=1)
+    lines = run("list", "--root", root).stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith(f"tiny@{second.name}  ")
+    assert "60 patterns" in lines[1]
+    assert lines[1].endswith("cubic, trigonal")
+
+
+def test_list_names_an_unusable_dataset_with_its_problem(root):
+    manifest = next(root.glob("tiny/*/manifest.json"))
+    manifest.write_text("{")
+    assert "unusable: " in run("list", "--root", root).stdout
+
+
+def test_an_empty_root_is_said_to_hold_nothing(tmp_path):
+    assert run("list", "--root", tmp_path).stdout == f"no datasets in {tmp_path}\n"
+
+
+def test_show_prints_card_and_arrays_of_the_newest(root):
+    shown = run("show", "--root", root).stdout
+    assert shown.startswith("# tiny@")
+    assert "patterns           uint16   60x32x32" in shown
+
+
+def test_verify_says_that_all_is_as_written_or_what_is_not(root):
+    done = run("verify", "tiny", "--root", root)
+    assert done.exit_code == 0
+    assert done.stdout.strip().endswith("bytes: all as written")
+    shard = next(root.glob("tiny/*/scale/c/0"))
+    shard.write_bytes(b"0" * shard.stat().st_size)
+    failed = run("verify", "tiny", "--root", root)
+    assert f"{shard}: damaged, its content is not what was written." in failed.stdout
+    assert isinstance(failed.exception, InputError)
+    assert "not as written in 1 places" in str(failed.exception)

@@ -1,0 +1,115 @@
+"""The scripts of hpc/ run as plain shell, as they do on a cluster: what differs there is who starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+from dpcurate.crystal_maps import read_index
+
+ROOT = Path(__file__).parents[1]
+HPC = ROOT / "hpc"
+PHASE = ROOT / "datasets" / "phases" / "LiNiO2.cif"
+COARSE = "[library]\nspacing_deg = 10.0\n[preprocess]\nn_radius = 40\nn_azimuth = 90\n"
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with a cut of the demonstration scan in several chunks, and a coarse recipe."""
+    folder = tmp_path_factory.mktemp("small")
+    scan = hs.load(ROOT / "tests" / "data" / "demo.hspy", lazy=True).inav[:4, :4]
+    scan.compute(show_progressbar=False)
+    scan.save(folder / "small.hspy", chunks=(2, 2, 128, 128))
+    (folder / "coarse.toml").write_text(COARSE, encoding="utf-8")
+    return folder
+
+
+def environment(**variables):
+    return {**PLAIN, "BIN": str(Path(sys.executable).parent), **{name: str(value) for name, value in variables.items()}}
+
+
+def run(*command, cwd, **variables):
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def train_variables(dataset, *, epochs, port):
+    return {
+        "NAME": "first",
+        "DATASET": dataset,
+        "PROCESSES": 2,
+        "DEVICE": "cpu",
+        "PORT": port,
+        "OPTIONS": f"--epochs {epochs} --batch-size 16",
+    }
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in HPC.glob("*.sbatch")))
+def test_a_batch_script_is_sound_and_says_what_it_lacks(script, tmp_path):
+    assert run("bash", "-n", HPC / script, cwd=tmp_path).returncode == 0
+    done = run("bash", HPC / script, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "set " in done.stderr
+
+
+def test_workers_of_a_cluster_index_as_one_node_does(small):
+    options = "--recipe coarse.toml"
+    one = run("bash", HPC / "index.sbatch", cwd=small, SCAN="small.hspy", PHASE=PHASE, OUT="one.index", OPTIONS=options)
+    assert one.returncode == 0, one.stderr
+    program = (sys.executable, HPC / "index_jobqueue.py", "small.hspy", "--phase", PHASE, "--recipe", "coarse.toml")
+    many = run(*program, "--local", 1, "--out", "many.index", cwd=small)
+    assert many.returncode == 0, many.stderr
+    here, there = read_index(small / "one.index"), read_index(small / "many.index")
+    np.testing.assert_array_equal(here.phase_id, there.phase_id)
+    np.testing.assert_allclose(here.candidate_score, there.candidate_score, rtol=1e-5)
+    np.testing.assert_allclose(here.orientation, there.orientation, atol=1e-9)
+
+
+def test_the_jobs_that_dask_would_submit_ask_for_what_was_given(tmp_path):
+    program = (sys.executable, HPC / "index_jobqueue.py", "scan.hspy", "--show-job")
+    job = run(*program, "--queue", "standard", "--account", "me", "--walltime", "01:00:00", cwd=tmp_path)
+    assert job.returncode == 0, job.stderr
+    for line in ("#SBATCH -p standard", "#SBATCH -A me", "#SBATCH -t 01:00:00", "export OMP_NUM_THREADS=1"):
+        assert line in job.stdout
+
+
+def test_an_index_on_many_nodes_that_cannot_be_made_ends_with_one_sentence(small):
+    done = run(sys.executable, HPC / "index_jobqueue.py", "small.hspy", "--local", 1, cwd=small)
+    assert done.returncode == 2
+    assert "error: no phase given" in done.stderr
+
+
+def test_training_that_slurm_stops_goes_on_when_it_is_started_again(tiny_dataset, tmp_path):
+    variables = train_variables(tiny_dataset(tmp_path / "datasets", n=60), epochs=12, port=29_613)
+    run_dir = tmp_path / "runs" / "first"
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.toml").write_text("left by a start that ended early", encoding="utf-8")
+    with (tmp_path / "log").open("w") as log:
+        started = subprocess.Popen(
+            ["bash", HPC / "train.sbatch"], cwd=tmp_path, env=environment(**variables), stdout=log, stderr=log
+        )
+        limit = time.monotonic() + 200
+        while not (run_dir / "metrics.csv").exists() and started.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        started.send_signal(signal.SIGUSR1)
+        assert started.wait(timeout=60) == 0, (tmp_path / "log").read_text()
+    assert "start it again to go on" in (tmp_path / "log").read_text()
+    epochs_done = (run_dir / "metrics.csv").read_text().count("\n") - 1
+    assert 1 <= epochs_done < 12
+    again = run("bash", HPC / "train.sbatch", cwd=tmp_path, **variables)
+    assert again.returncode == 0, again.stderr
+    assert (run_dir / "metrics.csv").read_text().count("\n") - 1 == 12

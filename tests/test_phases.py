@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from orix.crystal_map import Phase
+from orix.quaternion import Rotation
+
+from dpcurate.errors import InputError
+from dpcurate.library import simulate_spots
+from dpcurate.orientations import random_uniform, to_matrix
+from dpcurate.phases import orix_phase, phase_from_cell, read_cif
+from tests.crystals import BY_LAUE_GROUP, LINIO2, N_PROPER
+
+CIF = Path("datasets/phases/LiNiO2.cif")
+
+
+def test_linio2_has_twelve_atoms_and_six_proper_rotations():
+    assert (len(LINIO2.atoms), len(LINIO2.symmetry), LINIO2.point_group) == (12, 6, "-3m")
+
+
+@pytest.mark.parametrize("laue", BY_LAUE_GROUP)
+def test_the_symmetry_is_a_group_of_distinct_rotations_of_the_right_order(laue):
+    matrices = to_matrix(BY_LAUE_GROUP[laue].proper_rotations())
+    assert len(matrices) == N_PROPER[laue]
+    products = np.einsum("aij,bjk->abik", matrices, matrices).reshape(-1, 3, 3)
+    distance = np.abs(products[:, None] - matrices[None]).max(axis=(2, 3))
+    assert (distance.min(axis=1) < 1e-3).all()
+    assert len(np.unique(distance.argmin(axis=1).reshape(len(matrices), -1), axis=0)) == len(matrices)
+
+
+@pytest.mark.parametrize("number", [5, 12, 14, 149, 162, 148, 166, 225])
+def test_symmetry_leaves_the_cell_as_it_is_in_every_setting(number):
+    lattice = (5.0, 5.0, 7.0, 90, 90, 120) if 143 <= number <= 194 else (5.0, 6.0, 7.0, 90, 100, 90)
+    if number == 225:
+        lattice = (5.0, 5.0, 5.0, 90, 90, 90)
+    phase = phase_from_cell("x", number, lattice=lattice, sites=[("Ni", 0.1, 0.2, 0.3)])
+    base = orix_phase(phase).structure.lattice.base
+    metric = base @ base.T
+    for matrix in to_matrix(phase.proper_rotations()):
+        coordinates = np.linalg.solve(base.T, matrix @ base.T)
+        assert coordinates == pytest.approx(coordinates.round(), abs=1e-4)
+        assert coordinates.T @ metric @ coordinates == pytest.approx(metric, abs=1e-2)
+
+
+def test_a_monoclinic_two_fold_runs_along_b():
+    axis = BY_LAUE_GROUP["2/m"].proper_rotations()[1]
+    assert np.abs(axis) == pytest.approx([0, 0, 1, 0], abs=1e-6)
+
+
+def test_the_record_gives_diffsims_the_intensities_of_the_expanded_phase():
+    expanded = Phase.from_cif(str(CIF))
+    from diffsims.generators.simulation_generator import SimulationGenerator
+
+    g = random_uniform(2, seed=0)
+    options = {"reciprocal_radius": 1.2, "max_excitation_error": 0.02, "with_direct_beam": False}
+    theirs = SimulationGenerator(200).calculate_diffraction2d(expanded, rotation=Rotation(g), **options)
+    ours = simulate_spots(
+        LINIO2, g, beam_energy_kev=200, precession_deg=0, k_max_inv_angstrom=1.2, max_excitation_error=0.02
+    )
+    for k in range(2):
+        expected = np.asarray(theirs.coordinates[k].intensity)
+        assert ours.intensity[k][: len(expected)] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_r_centring_leaves_no_intensity_where_it_forbids_it():
+    spots = simulate_spots(
+        LINIO2,
+        np.array([[1.0, 0, 0, 0]]),
+        beam_energy_kev=200,
+        precession_deg=0,
+        k_max_inv_angstrom=1.2,
+        max_excitation_error=0.05,
+    )
+    radius = np.linalg.norm(spots.q[0], axis=1)[spots.intensity[0] > 0]
+    first_allowed = 1 / (2.878 / 2)
+    assert radius.min() == pytest.approx(first_allowed, rel=1e-3)
+
+
+def _cif_without(tmp_path, *, operators=True, names=True):
+    lines = CIF.read_text().splitlines()
+    start = lines.index("_symmetry_equiv_pos_as_xyz")
+    end = lines.index("loop_", start)
+    if not operators:
+        lines = lines[: start + 2] + lines[end:]
+    if not names:
+        lines = [line for line in lines[: start - 1] + lines[end:] if not line.startswith("_symmetry")]
+    path = tmp_path / "broken.cif"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_cif_whose_operators_disagree_with_its_number_is_refused(tmp_path):
+    with pytest.raises(InputError, match="states space group 166 .12 point operations. but its operators make 1"):
+        read_cif(_cif_without(tmp_path, operators=False))
+
+
+def test_a_cif_without_symmetry_is_refused(tmp_path):
+    with pytest.raises(InputError, match="states no symmetry"):
+        read_cif(_cif_without(tmp_path, names=False))
+
+
+@pytest.mark.parametrize("text", ["garbage", "", "data_x\n_cell_length_a 3\n", "data_x\nloop_\n_a\n_b\n1\n"])
+def test_an_unreadable_cif_is_one_sentence(tmp_path, text):
+    path = tmp_path / "bad.cif"
+    path.write_text(text)
+    with pytest.raises(InputError, match="bad.cif"):
+        read_cif(path)
+
+
+def test_a_missing_cif_names_the_option(tmp_path):
+    with pytest.raises(InputError, match="--phase"):
+        read_cif(tmp_path / "none.cif")
