@@ -11,11 +11,11 @@ SCAN ?= tests/data/demo.hspy
 PHASE ?= datasets/phases/LiNiO2.cif
 MIN_CONFIDENCE ?= 0.8
 SIMULATED ?= 2000
-EPOCHS ?= 20
+EPOCHS ?= 36
 SEED ?= 0
 DEMO ?= demo
 TEST_PROCESSES ?= 2
-BENCH_SCAN ?= $(SCAN)
+BENCH_EVERY ?= 3
 # --------------------------------------------------------------------------------------------------------------------
 
 BIN := .venv/bin
@@ -27,7 +27,7 @@ help:
 	@echo "make demo   index a scan, build a dataset, train a network, write a report, all into $(DEMO)/"
 	@echo "make test   ruff, mypy and all tests"
 	@echo "make lint   ruff and mypy alone"
-	@echo "make bench  measure speeds on a scan (BENCH_SCAN=...)"
+	@echo "make bench  measure accuracy of labels and speeds on a scan (SCAN=... PHASE=...)"
 	@echo "make clean  remove $(DEMO)/ and caches; .venv stays"
 
 env: $(ENV)
@@ -73,10 +73,8 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 bench: $(ENV)
-	@scripts="$$(ls benchmarks/bench_*.py 2> /dev/null || true)"; \
-	if [ -z "$$scripts" ]; then echo "error: no benchmarks/bench_*.py in this copy" >&2; exit 2; fi; \
-	for script in $$scripts; do \
-	  echo "$$script --data $(BENCH_SCAN)"; PYTHONPATH=. $(BIN)/python "$$script" --data $(BENCH_SCAN); done
+	$(BIN)/python benchmarks/baseline.py --data $(SCAN) --phase $(PHASE) --every $(BENCH_EVERY)
+	$(BIN)/python benchmarks/models.py
 
 # Slow (a second installation of torch), so no part of `make test`: training in an environment without pyxem.
 train-env: $(ENV)

@@ -91,7 +91,7 @@ def by_pyxem(case: Case, *, tuned: bool) -> dict[str, tuple[np.ndarray, float, f
     template = Rotation(simulation.rotations.data[rows[..., 0].astype(int)]).data
     mirrored = rows[..., 3:] < 0
     turned = np.where(mirrored, mirror_pattern(template), template)
-    mended = turn_pattern(turned, -rows[..., 2])
+    mended = turn_pattern(turned, rows[..., 2])
     kind = "tuned" if tuned else "documented"
     return {
         f"{kind}, pyxem's mirror": (own, polar_rate, match_rate),

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from orix.plot import DirectionColorKeyTSL, IPFColorKeyTSL
 from orix.quaternion import Orientation
@@ -120,6 +121,9 @@ def _scale_bar(axes: Axes, columns: int, step_nm: float) -> None:
     power = 10.0 ** np.floor(np.log10(wanted))
     length = max(factor * power for factor in (1, 2, 5) if factor * power <= wanted)
     y = axes.get_ylim()[0] * 0.96
-    axes.plot([columns * 0.04, columns * 0.04 + length / step_nm], [y, y], color="white", linewidth=3)
+    outline = [Stroke(linewidth=5, foreground="black"), Normal()]
+    start = columns * 0.04
+    axes.plot([start, start + length / step_nm], [y, y], color="white", linewidth=3, path_effects=outline)
     label = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
-    axes.text(columns * 0.04, y - columns * 0.02, label, color="white", fontsize=8)
+    thin = [Stroke(linewidth=2, foreground="black"), Normal()]
+    axes.text(start, y - columns * 0.02, label, color="white", fontsize=8, path_effects=thin)

@@ -80,7 +80,8 @@ def load_recipe(path: str | Path | None = None, **overrides: object) -> Recipe:
     """Return the recipe of a TOML file (default: `dpcurate.toml` here, if there is one) with options laid over it.
 
     ``overrides`` are ``section__key=value``, or ``phases=...``; None means not given. Phase files in the recipe are
-    taken relative to it. Raises InputError for a missing file, broken TOML, unknown keys and values out of range.
+    taken relative to it; the recipe returned holds their full paths, so that it can be used again anywhere.
+    Raises InputError for a missing file, broken TOML, unknown keys and values out of range.
     """
     if path is None and Path(DEFAULT_RECIPE).is_file():
         path = DEFAULT_RECIPE
@@ -96,13 +97,14 @@ def load_recipe(path: str | Path | None = None, **overrides: object) -> Recipe:
         else:
             tree[section] = value
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
         name = Path(path).name if path is not None else "options"
         given = "" if isinstance(first["input"], dict) else f", given {first['input']!r}"
         raise InputError(f"{name}: {where}: {first['msg']}{given}. See docs/recipe.md for every key.") from error
+    return recipe.model_copy(update={"phases": tuple(str(Path(phase).resolve()) for phase in recipe.phases)})
 
 
 def recipe_toml(recipe: Recipe) -> str:

@@ -17,20 +17,20 @@ from dpcurate.schema import PhaseRecord
 DOSE = (5_000.0, 20_000.0)
 """Electrons a pattern, log-uniform."""
 
-DIRECT_BEAM_SHARE = (0.3, 0.8)
-"""Share of the dose in the direct beam, uniform."""
-
-DIFFUSE_SHARE = (0.05, 0.2)
+DIFFUSE_SHARE = (0.2, 0.35)
 """Share of the dose in a background that falls off from the centre, uniform."""
 
-DIFFUSE_WIDTH = 0.35
+DIFFUSE_WIDTH = 0.4
 """Its standard deviation, 1/Angstrom."""
+
+DIRECT_BEAM_SHARE = (0.55, 0.85)
+"""Share of the rest in the direct beam, uniform. These shares bracket those of the demonstration scan."""
 
 SPOT_SIGMA_PX = (0.9, 1.6)
 """Standard deviation of a spot in pixels at 128 pixels across, uniform; it grows with the pattern's size."""
 
 MAX_EXCITATION_ERROR = 0.02
-"""1/Angstrom; as for templates."""
+"""1/Angstrom; as for templates. Gives about as many visible spots as the demonstration scan has."""
 
 
 def simulate_patterns(
@@ -88,9 +88,8 @@ def _expected(
     _splat(bragg, spots.q[k] / scale + np.asarray(center_xy), spots.intensity[k])
     _splat(beam, np.asarray(center_xy)[None], np.ones(1))
     total = bragg.sum()
-    counts = beam * direct + diffuse / diffuse.sum() * background
-    if total > 0:
-        counts = counts + bragg / total * (1 - direct) * (1 - background)
+    elastic = beam * direct + bragg * ((1 - direct) / total if total > 0 else 0)
+    counts = (1 - background) * elastic + background * diffuse / diffuse.sum()
     return np.clip(gaussian_filter(counts, sigma), 0, None) * dose
 
 

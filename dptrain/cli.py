@@ -2,14 +2,16 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dpcurate.errors import InputError
+from dptrain import predict_cli
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
@@ -31,12 +33,15 @@ def run(
     root: Annotated[
         Path | None, typer.Option(help="Folder of all datasets; without it DPCURATE_DATASETS or ./datasets.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Without it: until 1,000,000 patterns were shown.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Without it: until 800,000 patterns were shown.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Name of the run; without it DATASET-MODEL-SEED.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     seed: Annotated[int | None, typer.Option(min=0, help="Without it 0.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Patterns per step, over all processes.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Pixels across the network's input; without it 128. Half of it trains faster.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Pretrained weights (.safetensors) in place of timm's hub.")
     ] = None,
@@ -56,6 +61,7 @@ def run(
         "epochs": epochs,
         "seed": seed,
         "batch_size": batch_size,
+        "input": {"size": input_size} if input_size is not None else None,
         "weights": str(weights.resolve()) if weights else None,
         "label_source": label_source,
     }
@@ -64,10 +70,15 @@ def run(
         typer.echo(folder)
 
 
+predict_cli.register(app)
+
+
 def main() -> None:
     """Run the command line; what is wrong with the input is one sentence and exit code 2."""
     # OpenMP's threads shall sleep while they wait: spinning made training five times slower on two busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not os.environ.get("DPCURATE_WARNINGS"):
+        warnings.simplefilter("ignore")
     try:
         app()
     except InputError as error:

@@ -100,7 +100,7 @@ def label_quality(
     from dptrain.study_plan import full_protocol, quick_protocol
 
     protocol = quick_protocol() if quick else full_protocol()
-    changes = {"seeds": tuple(range(seeds)), "simulated": simulated, "steps": steps}
+    changes = {"seeds": seeds, "simulated": simulated, "steps": steps}
     given = {key: value for key, value in changes.items() if value is not None}
     typer.echo(str(run_study(indexes, protocol.model_copy(update=given), out=out, device=device)))
 

@@ -174,6 +174,8 @@ def _table_part(scan: ScanEvidence, scores: list[Score], guess: Score | None) ->
         f"orientation count as 180 degrees off. Grains are {kinds}. "
         + " ".join(f"{name.capitalize()}: {text.MEANING[name]}." for name in groups)
     )
+    if guess:
+        note += f" Random guess: {guess.n_pixels} pairs of random orientations, fixed seed."
     if scan.truth is not None and len(scan.network.phases) > 1:
         note += (
             " The truth names no phase: each answer is compared under the phase it gives, so wrong phases are not seen."

@@ -73,6 +73,7 @@ def error_map(path: Path, error_deg: Array, *, title: str, outline: NDArray[np.b
     norm = BoundaryNorm(ERROR_EDGES, len(ERROR_COLORS))
     image = axes.imshow(error_deg, cmap=ListedColormap(list(ERROR_COLORS)), norm=norm, interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, spacing="uniform")
+    bar.set_ticks(ERROR_EDGES, labels=[str(edge) for edge in ERROR_EDGES])
     bar.set_label("degrees", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     for line in border_lines(outline):

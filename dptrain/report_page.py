@@ -34,7 +34,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-td.text, th.text { text-align: left; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 7rem; }
 td.long { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 tr.new td { border-top: 2px solid #c4ccd6; }
 pre { background: #f1f3f6; border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; }

@@ -91,7 +91,10 @@ def _compared(network: Score, labels: Score | None, *, where: str) -> str:
     text += f"median {network.median_deg:.2f} degrees"
     if labels is None:
         return text + "."
-    return text + f"; the labels of the same pixels for {percent(labels.within_5_deg)}, median {labels.median_deg:.2f}."
+    return (
+        text
+        + f"; the labels of the same pixels for {percent(labels.within_5_deg)}, median {labels.median_deg:.2f} degrees."
+    )
 
 
 def _guess(guess: Score) -> str:

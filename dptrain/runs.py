@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dpcurate.errors import InputError
 from dpcurate.schema import Manifest
 from dpcurate.store import Dataset, open_dataset
@@ -22,9 +24,17 @@ LARGEST_K_INV_ANGSTROM = 1.5
 
 
 def requested_config(model: str, options: Mapping[str, Any]) -> TrainConfig:
-    """The config of ``model`` with the options that were given (not None) in place of its own."""
+    """The config of ``model`` with the options that were given (not None) in place of its own.
+
+    Raises InputError, naming it, for an option out of range.
+    """
     given = {key: value for key, value in options.items() if value is not None}
-    return TrainConfig.model_validate(model_config(model).model_dump() | given)
+    try:
+        return TrainConfig.model_validate(model_config(model).model_dump() | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where} {first['input']!r}: {first['msg']}. Give another value.") from error
 
 
 def complete_config(config: TrainConfig, dataset: Dataset, train: Samples) -> TrainConfig:

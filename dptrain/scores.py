@@ -93,12 +93,18 @@ def score_groups(
     ]
 
 
-def guess_score(symmetry: Array) -> Score:
-    """What random orientations, uniform over all rotations, give under one symmetry ``(n_symmetry, 4)``."""
+def guess_errors_deg(symmetry: Array) -> Array:
+    """Disorientations of random orientations, uniform over all rotations, from others, ``(GUESSES,)``, degrees.
+
+    ``symmetry`` holds the proper rotations of the Laue group, shape ``(n_symmetry, 4)``.
+    """
     rng = np.random.default_rng(GUESS_SEED)
-    error = disorientation_deg(random_uniform(GUESSES, seed=rng), random_uniform(GUESSES, seed=rng), symmetry)
-    everywhere = np.ones(GUESSES, bool)
-    return score(error, everywhere, answer="random guess", pixels="any", grain=None)
+    return disorientation_deg(random_uniform(GUESSES, seed=rng), random_uniform(GUESSES, seed=rng), symmetry)
+
+
+def guess_score(symmetry: Array) -> Score:
+    """What random orientations give under one symmetry ``(n_symmetry, 4)``."""
+    return score(guess_errors_deg(symmetry), np.ones(GUESSES, bool), answer="random guess", pixels="any", grain=None)
 
 
 def untrained_grains(grain: NDArray[np.integer], trained: Mask) -> Mask:

@@ -4,10 +4,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dpcurate.crystal_maps import read_index
-from dpcurate.errors import InputError
 from dpcurate.labels import pixel_splits
 from dptrain.launch import choose_device
 from dptrain.study_folder import (
@@ -20,7 +21,7 @@ from dptrain.study_folder import (
     write_json,
     write_results,
 )
-from dptrain.study_plan import STUDY_FILE, Protocol, choose_thresholds, trials
+from dptrain.study_plan import STUDY_FILE, Protocol, choose_seeds, choose_thresholds, trials
 from dptrain.study_trial import held_out, run_trial, simulated
 
 
@@ -48,17 +49,12 @@ def run_study(indexes: Sequence[str | Path], protocol: Protocol, *, out: Path, d
     subjects = [
         Subject(split_by_truth(index, truth, out=out), truth) for index, truth in zip(sources, truths, strict=True)
     ]
-    splits = {
-        seed: [pixel_splits(one.index, seed=seed).reshape(one.index.shape) for one in subjects]
-        for seed in protocol.seeds
-    }
-    for seed, parts in splits.items():
-        if not any(held_out(one, part).any() for one, part in zip(subjects, parts, strict=True)):
-            raise InputError(f"{indexes[0]}: seed {seed} holds no grain out; give scans with more grains.")
-    in_training = [[split == 0 for split in splits[seed]] for seed in protocol.seeds]
+    seeds = choose_seeds(lambda seed: _held_out_grains(subjects, seed), n=protocol.seeds)
+    splits = {seed: _splits(subjects, seed) for seed in seeds}
+    in_training = [[split == 0 for split in splits[seed]] for seed in seeds]
     thresholds, why = choose_thresholds([one.index for one in subjects], in_training, wanted=protocol.thresholds)
-    record = read_study(out) | {"thresholds": thresholds, "why": why}
-    planned = trials(thresholds, protocol.seeds)
+    record = read_study(out) | {"seeds": seeds, "thresholds": thresholds, "why": why}
+    planned = trials(thresholds, seeds)
     record["trials"] = [trial.name for trial in planned]
     write_json(out / STUDY_FILE, record)
     simulate = functools.cache(simulated)
@@ -68,3 +64,12 @@ def run_study(indexes: Sequence[str | Path], protocol: Protocol, *, out: Path, d
             write_results(out, planned)
     write_results(out, planned)
     return out
+
+
+def _splits(subjects: Sequence[Subject], seed: int) -> list[NDArray[np.uint8]]:
+    return [pixel_splits(one.index, seed=seed).reshape(one.index.shape) for one in subjects]
+
+
+def _held_out_grains(subjects: Sequence[Subject], seed: int) -> int:
+    parts = zip(subjects, _splits(subjects, seed), strict=True)
+    return sum(len(np.unique(one.truth.grain[held_out(one, split)])) for one, split in parts)

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 
 from dpcurate.errors import InputError
-from dptrain.scores import Score
 from dptrain.study_folder import RESULTS_FILE
 from dptrain.study_trial import HELD_OUT, TRAINING
 
 NUMBER_WORDS = {1: "One seed", 2: "Two seeds", 3: "Three seeds"}
 
-AT_CHANCE_DEG = 3.0
-"""A mean disorientation less than this below a random guess's is told as no better: held-out grains are so few that
-their mean alone is not known better."""
-
+CHANCE_SIGMAS = 2.0
+"""A mean disorientation must lie so many standard deviations of a guess below it to be told as better than a guess."""
 
 TEXT, WHOLE = ("kind", "pixels"), ("seed", "n_labels", "steps", "n_pixels", "n_grains")
 """Columns that are text, and whole numbers; all others are numbers."""
@@ -43,6 +40,18 @@ class Result:
     within_10_deg: float
     median_deg: float
     mean_deg: float
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Mean and standard deviation of a uniform random guess's disorientation, degrees."""
+
+    mean_deg: float
+    sd_deg: float
+
+    def limit_deg(self, n_grains: int) -> float:
+        """Mean disorientation below which ``n_grains`` grains, each guessed as a whole, are hardly found by chance."""
+        return self.mean_deg - CHANCE_SIGMAS * self.sd_deg / n_grains**0.5
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -75,7 +84,7 @@ def mean(results: Sequence[Result], name: str) -> float:
     return float(np.mean([getattr(one, name) for one in results]))
 
 
-def verdicts(results: Sequence[Result], guess: Score | None) -> list[str]:
+def verdicts(results: Sequence[Result], chance: Chance | None) -> list[str]:
     """What the study says, first on held-out grains, then on the grains of the training split."""
     seeds = sorted({one.seed for one in results})
     n = len(seeds)
@@ -88,7 +97,7 @@ def verdicts(results: Sequence[Result], guess: Score | None) -> list[str]:
         else f"{counted}: how much a result changes with the seed is not known."
     ]
     for pixels in (HELD_OUT, TRAINING):
-        said += _group_verdicts(results, guess, pixels=pixels)
+        said += _group_verdicts(results, chance, pixels=pixels)
     return said
 
 
@@ -101,8 +110,17 @@ def spread(results: Sequence[Result], *, pixels: str) -> float:
     return max(max(values) - min(values) for values in settings.values())
 
 
-def _group_verdicts(results: Sequence[Result], guess: Score | None, *, pixels: str) -> list[str]:
+def _group_verdicts(results: Sequence[Result], chance: Chance | None, *, pixels: str) -> list[str]:
     """Sentences on one group of pixels."""
+    where = pixels[0].upper() + pixels[1:]
+    everything = [one for one in results if one.pixels == pixels]
+    if chance is not None and all(one.mean_deg > chance.limit_deg(one.n_grains) for one in everything):
+        fewest = min(one.n_grains for one in everything)
+        return [
+            f"{where}: no run can be told from a random guess, which is off by {chance.mean_deg:.1f} degrees on "
+            f"average and by less than {chance.limit_deg(fewest):.1f} on so few grains ({fewest}) by rare luck only. "
+            "So nothing can be said here about the quality of labels; longer training or more grains are needed."
+        ]
     labels = select(results, kind="threshold", pixels=pixels)
     thresholds = sorted({one.min_confidence for one in labels})
     by_threshold = {
@@ -110,7 +128,6 @@ def _group_verdicts(results: Sequence[Result], guess: Score | None, *, pixels: s
     }
     best = min(thresholds, key=lambda limit: mean(by_threshold[limit], "mean_deg"))
     lowest = thresholds[0]
-    where = pixels[0].upper() + pixels[1:]
     said = [
         f"{where}: with all labels ({100 * mean(by_threshold[lowest], 'label_purity'):.0f} % right) the mean "
         f"disorientation is {mean(by_threshold[lowest], 'mean_deg'):.1f} degrees and "
@@ -123,27 +140,20 @@ def _group_verdicts(results: Sequence[Result], guess: Score | None, *, pixels: s
             f"{100 * mean(by_threshold[best], 'within_5_deg'):.1f} %."
         )
     ]
-    everything = [one for one in results if one.pixels == pixels]
-    if guess is not None and min(one.mean_deg for one in everything) > guess.mean_deg - AT_CHANCE_DEG:
-        said.append(
-            f"{where}: no run was more than {AT_CHANCE_DEG:g} degrees better than a random guess ({guess.mean_deg:.1f} "
-            "degrees on average), so nothing can be said here about the quality of labels. Longer training or more "
-            "grains are needed."
-        )
-        return said
     for limit in thresholds[1:]:
         control = select(results, kind="random", pixels=pixels, min_confidence=limit)
         said.append(
-            f"{where}, {_compared(by_threshold[limit], control, f'labels above {limit:g}', 'as many random ones')}"
+            f"{where}, "
+            + _compared(by_threshold[limit], control, name=f"labels above {limit:g}", other="as many random ones")
         )
     for limit in dict.fromkeys((lowest, best)):
         exact = select(results, kind="exact", pixels=pixels, min_confidence=limit)
-        name = f"exact labels of the patterns above {limit:g}"
-        said.append(f"{where}, {_compared(exact, by_threshold[limit], name, 'their labels')}")
+        name = f"exact labels of the patterns above {limit:g}" if limit else "exact labels of all patterns"
+        said.append(f"{where}, {_compared(exact, by_threshold[limit], name=name, other='their labels')}")
     return said
 
 
-def _compared(first: Sequence[Result], second: Sequence[Result], name: str, other: str) -> str:
+def _compared(first: Sequence[Result], second: Sequence[Result], *, name: str, other: str) -> str:
     """One sentence on two settings, seed by seed; the seeds must agree on the sign before one is called better."""
     gain = {one.seed: two.mean_deg - one.mean_deg for one, two in zip(first, second, strict=True)}
     values = ", ".join(f"{value:+.1f}" for value in gain.values())

@@ -13,10 +13,10 @@ from dptrain import report_page as html
 from dptrain.checkpoint import write_aside
 from dptrain.report import make_folder
 from dptrain.report_figures import WIDE, plain, save
-from dptrain.scores import Score, guess_score
+from dptrain.scores import guess_errors_deg
 from dptrain.study_folder import RESULT, RESULTS_FILE, read_study
-from dptrain.study_numbers import Result, mean, read_results, select, verdicts
-from dptrain.study_plan import KINDS, Protocol
+from dptrain.study_numbers import Chance, Result, mean, read_results, select, verdicts
+from dptrain.study_plan import KINDS, MIN_HELD_OUT_GRAINS, Protocol
 from dptrain.study_trial import HELD_OUT, HELD_OUT_INSIDE, PURE_DEG, TRAINING
 
 COLORS = {"threshold": "#0072B2", "random": "#D55E00", "exact": "#009E73"}
@@ -39,6 +39,9 @@ HEAD = (
     "mean",
 )
 
+
+LOWEST_TOP = 5.0
+"""Axes reach at least so high, so that noise near zero does not fill a figure."""
 
 TRAINING_WORDS = (
     "Every pixel of the grains that a run could train on, whether its label was used or not. A network that has learnt "
@@ -71,21 +74,22 @@ def report_study(folder: Path, *, out: Path | None = None) -> Path:
     results = read_results(folder)
     pictures = make_folder(out.with_suffix(""))
     write_aside(pictures / RESULTS_FILE, (folder / RESULTS_FILE).read_bytes())
-    guess = _guess(record)
+    chance = _chance(record)
     held = select(results, kind="threshold", pixels=HELD_OUT)
-    under = f"{len(planned)} runs on {len(record['indexes'])} scan(s), started {record['created']}"
+    scans = ", ".join(Path(one["scan"]["path"]).name for one in record["indexes"])
+    under = f"{len(planned)} runs on {scans}, started {record['created']}"
     parts = [
-        html.section("What the study says", html.sentences(*verdicts(results, guess))),
-        _curves("Held-out grains", results, guess, pixels=HELD_OUT, folder=pictures, words=_held_words(held)),
+        html.section("What the study says", html.sentences(*verdicts(results, chance))),
+        _curves("Held-out grains", results, chance, pixels=HELD_OUT, folder=pictures, words=_held_words(held)),
         _curves(
             "Grains of the training split, for contrast",
             results,
-            guess,
+            chance,
             pixels=TRAINING,
             folder=pictures,
             words=TRAINING_WORDS,
         ),
-        _table(results, guess),
+        _table(results, chance),
         html.section("Protocol", html.sentences(*protocol_sentences(record, results))),
         _provenance(folder, record),
     ]
@@ -106,7 +110,8 @@ def protocol_sentences(record: dict, results: Sequence[Result]) -> list[str]:
         "of a seed.",
         "Grains are split by the exact truth, so that no true grain is both trained on and judged. The split depends "
         "on the seed only: all runs of a seed are judged on the same pixels. Another seed is another split, another "
-        "sample and another network.",
+        f"sample and another network. Seeds are the first, from 0, that hold out {MIN_HELD_OUT_GRAINS} grains or more, "
+        "or those that hold out most.",
         "Held-out: pixels of the test split whose true grain has no pixel in the training split. A pixel on a boundary "
         "shows a little of its neighbour; inside means pixels of one grain alone.",
         f"Network {protocol.model}, input {protocol.input_size} pixels wide, batches of {protocol.batch_size}. Every "
@@ -116,7 +121,7 @@ def protocol_sentences(record: dict, results: Sequence[Result]) -> list[str]:
     ]
 
 
-def draw_curve(path: Path, results: Sequence[Result], *, pixels: str, x: str, y: str, guess: Score | None) -> Path:
+def draw_curve(path: Path, results: Sequence[Result], *, pixels: str, x: str, y: str, chance: Chance | None) -> Path:
     """One curve for each kind of labels: a dot for each seed, a line through the means."""
     figure = Figure(figsize=WIDE, layout="constrained")
     axes = figure.subplots()
@@ -138,8 +143,8 @@ def draw_curve(path: Path, results: Sequence[Result], *, pixels: str, x: str, y:
             color=color,
             alpha=0.55,
         )
-    if y == "mean_deg" and guess is not None:
-        axes.axhline(guess.mean_deg, color="#7A7A7A", linestyle="--", linewidth=1, label="random guess")
+    if y == "mean_deg" and chance is not None:
+        axes.axhline(chance.mean_deg, color="#7A7A7A", linestyle="--", linewidth=1, label="random guess")
     _name_axes(axes, results, x=x, y=y)
     return save(figure, path)
 
@@ -156,34 +161,34 @@ def _name_axes(axes: Axes, results: Sequence[Result], *, x: str, y: str) -> None
     else:
         axes.set_xlabel(f"training labels within {PURE_DEG:g} degrees of the truth (share)")
     axes.set_ylabel("mean disorientation (degrees)" if y == "mean_deg" else "pixels within 5 degrees (%)")
-    axes.set_ylim(bottom=0)
+    axes.margins(y=0.08)
+    axes.set_ylim(0, max(axes.get_ylim()[1], LOWEST_TOP))
     axes.legend(frameon=False, fontsize=8)
     plain(axes)
 
 
 def _curves(
-    title: str, results: Sequence[Result], guess: Score | None, *, pixels: str, folder: Path, words: str
+    title: str, results: Sequence[Result], chance: Chance | None, *, pixels: str, folder: Path, words: str
 ) -> str:
     pictures = []
     for x in ("label_purity", "min_confidence"):
         for y in ("mean_deg", "within_5_deg"):
             path = folder / f"{pixels.split()[0].replace('-', '_')}_{y}_against_{x}.png"
-            draw_curve(path, results, pixels=pixels, x=x, y=y, guess=guess)
+            draw_curve(path, results, pixels=pixels, x=x, y=y, chance=chance)
             pictures.append(html.Picture(path, f"{title}: {y} against {x}"))
     how = "Large marks: means over the seeds, joined along rising thresholds; small dots: each seed."
     return html.section(title, html.figures(pictures, wide=True), html.caption(f"{how} {words}"))
 
 
 def _held_words(held: Sequence[Result]) -> str:
-    each = {one.seed: (one.n_pixels, one.n_grains) for one in held}
-    told = "; ".join(f"seed {seed}: {pixels} pixels of {grains} grain(s)" for seed, (pixels, grains) in each.items())
+    each = {one.seed: f"seed {one.seed}: {one.n_pixels} pixels, grains: {one.n_grains}" for one in held}
     return (
-        f"Judged on {told}. The pixels of a grain share its orientation, so the grains are the independent cases, and "
-        "with so few of them a point can move much with other grains."
+        f"Judged on {'; '.join(each.values())}. The pixels of a grain share its orientation, so the grains are the "
+        "independent cases, and with so few of them a point can move much with other grains."
     )
 
 
-def _table(results: Sequence[Result], guess: Score | None) -> str:
+def _table(results: Sequence[Result], chance: Chance | None) -> str:
     rows = [
         (
             one.pixels,
@@ -204,31 +209,35 @@ def _table(results: Sequence[Result], guess: Score | None) -> str:
         for kind in KINDS
         for one in select(results, kind=kind, pixels=pixels)
     ]
-    chance = (
-        f" A uniform random guess is off by {guess.mean_deg:.1f} degrees on average (computed, fixed seed)."
-        if guess
+    note = (
+        f" A uniform random guess is off by {chance.mean_deg:.1f} degrees on average (computed, fixed seed)."
+        if chance
         else ""
     )
     return html.section(
         "The numbers",
         html.table(HEAD, rows, n_text=2, groups=True),
-        html.caption("Each row is one run over one group of pixels, disorientation from the exact truth." + chance),
+        html.caption("Each row is one run over one group of pixels, disorientation from the exact truth." + note),
     )
 
 
-def _guess(record: dict) -> Score | None:
+def _chance(record: dict) -> Chance | None:
+    """The guess under the symmetry of the only phase; with several there is none to compare with."""
     phases = {phase for one in record["indexes"] for phase in read_index(one["path"]).phases}
-    return guess_score(phases.pop().proper_rotations()) if len(phases) == 1 else None
+    if len(phases) != 1:
+        return None
+    error = guess_errors_deg(phases.pop().proper_rotations())
+    return Chance(float(error.mean()), float(error.std()))
 
 
 def _provenance(folder: Path, record: dict) -> str:
     protocol = record["protocol"]
-    facts = [("study", str(folder.resolve())), ("seeds", ", ".join(map(str, protocol["seeds"])))]
+    facts = [("study", str(folder.resolve())), ("seeds", ", ".join(map(str, record["seeds"])))]
     for one in record["indexes"]:
         facts.append(("scan", f"{one['scan']['path']}, SHA-256 {one['scan']['sha256']}"))
         facts.append(("index", f"{one['path']}, SHA-256 of its map {one['sha256']}"))
     facts.append(("made by", ", ".join(f"{name} {number}" for name, number in record["software"].items())))
-    options = f"--seeds {len(protocol['seeds'])} --simulated {protocol['simulated']} --steps {protocol['steps']}"
+    options = f"--seeds {protocol['seeds']} --simulated {protocol['simulated']} --steps {protocol['steps']}"
     paths = " ".join(one["path"] for one in record["indexes"])
     lines = [
         f"dptrain study label-quality {paths}{' --quick' if protocol['quick'] else ''} {options} --out {folder}",

@@ -110,8 +110,13 @@ def _dataset_of(trial: Trial, protocol: Protocol, subjects: Sequence[Subject], *
 
     @functools.wraps(simulate_patterns)
     def simulate(phase: Any, orientations: np.ndarray, *, calibration: Any, shape: tuple[int, int], seed: int) -> Any:
-        key = (phase, orientations.tobytes(), json.dumps(dict(calibration), sort_keys=True), tuple(shape), seed)
-        return cache(*key)
+        return cache(
+            phase=phase,
+            orientations=orientations.tobytes(),
+            calibration=json.dumps(dict(calibration), sort_keys=True),
+            shape=tuple(shape),
+            seed=seed,
+        )
 
     return build_dataset(
         [str(one.index.folder) for one in subjects],
@@ -126,7 +131,7 @@ def _dataset_of(trial: Trial, protocol: Protocol, subjects: Sequence[Subject], *
     )
 
 
-def simulated(phase: Any, orientations: bytes, calibration: str, shape: tuple[int, int], seed: int) -> np.ndarray:
+def simulated(*, phase: Any, orientations: bytes, calibration: str, shape: tuple[int, int], seed: int) -> np.ndarray:
     """As ``simulate_patterns``, of arguments that can be looked up: all datasets of a seed share their simulation."""
     quaternions = np.frombuffer(orientations).reshape(-1, 4)
     return simulate_patterns(phase, quaternions, calibration=json.loads(calibration), shape=shape, seed=seed)

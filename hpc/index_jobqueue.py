@@ -71,6 +71,8 @@ def start_cluster(asked: argparse.Namespace) -> LocalCluster | SLURMCluster:
 def main() -> None:
     """Start the workers, index with them, say where the index lies."""
     asked = arguments()
+    recipe = load_recipe(asked.recipe, phases=asked.phase)
+    out = asked.out or asked.scan.with_name(asked.scan.stem + ".index")
     with start_cluster(asked) as cluster:
         if asked.show_job:
             print(cluster.job_script())
@@ -80,8 +82,6 @@ def main() -> None:
         # A client that is open is what dask computes with, everywhere: index_scan needs no word about it.
         with Client(cluster) as client:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
-            recipe = load_recipe(asked.recipe, phases=asked.phase)
-            out = asked.out or asked.scan.with_name(asked.scan.stem + ".index")
             print(index_scan(asked.scan, recipe, out=out, overwrite=asked.overwrite).folder)
 
 

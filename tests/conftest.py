@@ -1,6 +1,7 @@
 """A small real dataset for tests: kinematic spots of two phases, written through the store."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,40 @@ def describe(phases=(CUBIC, TRIGONAL), n=60):
 def tiny_dataset():
     """``tiny_dataset(root, name=..., n=60, shape=(32, 32), seed=0, phases=...)`` writes a dataset, gives its folder."""
     return write_tiny_dataset
+
+
+def noise(n, shape=(4, 5), dtype="uint16", seed=0):
+    return np.random.default_rng(seed).integers(0, 200, (n, *shape)).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def write():
+    """Write given patterns; labels and description are those of the tiny dataset."""
+
+    def write_patterns(root, patterns, *, name="made", blocks=None, **changed):
+        n, *shape = patterns.shape
+        unit = np.tile([1.0, 0, 0, 0], (n, 1))
+        labels = tiny_labels(unit, np.zeros(n), grain=np.arange(n), shape=tuple(shape), seed=0)
+        return write_dataset(
+            root,
+            name=name,
+            patterns=[patterns] if blocks is None else blocks,
+            dtype=patterns.dtype,
+            pattern_shape=tuple(shape),
+            labels=labels | changed,
+            description=describe(),
+            card=lambda manifest: manifest.name,
+        )
+
+    return write_patterns
+
+
+@pytest.fixture(scope="module")
+def original(tiny_dataset, tmp_path_factory):
+    return tiny_dataset(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def dataset(original, tmp_path):
+    """A copy of the tiny dataset that a test may damage."""
+    return Path(shutil.copytree(original, tmp_path / "tiny" / original.name))

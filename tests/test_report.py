@@ -145,7 +145,7 @@ def test_pixels_without_an_orientation_count_as_wrong_and_pixels_without_truth_d
     reference = identity.copy()
     reference[3] = np.nan
     error = map_errors_deg(identity, np.array([0, 0, -1, 0], np.int16), reference, phases=[LINIO2])
-    np.testing.assert_array_equal(error, [0, 0, 180, np.nan])
+    np.testing.assert_allclose(error, [0, 0, 180, np.nan], atol=1e-9)
     told = score(error, np.ones(4, bool), answer="network", pixels="all pixels", grain=None)
     assert told.n_pixels == 3
     assert told.within_10_deg == pytest.approx(2 / 3)

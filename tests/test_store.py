@@ -1,7 +1,5 @@
-import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -15,46 +13,9 @@ from hypothesis import strategies as st
 from dpcurate import store
 from dpcurate.errors import InputError
 from dpcurate.schema import LABELS
+from tests.conftest import noise
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def write(tiny_dataset):
-    """Write given patterns; labels and description are those of the tiny dataset."""
-    conftest = sys.modules[tiny_dataset.__module__]
-
-    def write_patterns(root, patterns, *, name="made", blocks=None, **changed):
-        n, *shape = patterns.shape
-        unit = np.tile([1.0, 0, 0, 0], (n, 1))
-        labels = conftest.tiny_labels(unit, np.zeros(n), grain=np.arange(n), shape=tuple(shape), seed=0)
-        return store.write_dataset(
-            root,
-            name=name,
-            patterns=[patterns] if blocks is None else blocks,
-            dtype=patterns.dtype,
-            pattern_shape=tuple(shape),
-            labels=labels | changed,
-            description=conftest.describe(),
-            card=lambda manifest: manifest.name,
-        )
-
-    return write_patterns
-
-
-@pytest.fixture(scope="module")
-def original(tiny_dataset, tmp_path_factory):
-    return tiny_dataset(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def dataset(original, tmp_path):
-    """A copy of the tiny dataset that a test may damage."""
-    return Path(shutil.copytree(original, tmp_path / "tiny" / original.name))
-
-
-def noise(n, shape=(4, 5), dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(0, 200, (n, *shape)).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32"])
@@ -121,12 +82,6 @@ def test_a_version_that_is_there_is_kept(original, tiny_dataset):
     assert tiny_dataset(original.parents[1]) == original
     assert (original / "manifest.json").stat() == before
     assert [path.name for path in original.parents[1].iterdir()] == ["tiny"]
-
-
-def test_a_version_that_is_there_but_damaged_is_not_taken_for_the_new_one(dataset, tiny_dataset):
-    flip(dataset / "split/c/0", 10)
-    with pytest.raises(InputError, match=r"exists, but is damaged .*split/c/0"):
-        tiny_dataset(dataset.parents[1])
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
@@ -205,94 +160,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert said.endswith("--root. []")
 
 
-def flip(path, position, bit=0):
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1 << bit
-    path.write_bytes(content)
-
-
-@settings(max_examples=40, deadline=None)
-@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_no_flipped_bit_of_a_shard_is_read_as_data(original, tmp_path_factory, place, bit):
-    copy = Path(shutil.copytree(original, tmp_path_factory.mktemp("flip") / "v"))
-    shard = copy / "patterns/c/0/0/0"
-    flip(shard, int(place * shard.stat().st_size), bit)
-    with pytest.raises(InputError, match="patterns/c/0/0/0: the shard is damaged"):
-        store.open_dataset(copy).patterns(np.arange(60))
-    assert store.verify(copy) == [f"{shard}: damaged, its content is not what was written."]
-
-
-def test_a_damaged_pattern_is_named_and_the_others_can_be_read(write, tmp_path):
-    patterns = noise(1100)
-    path = write(tmp_path, patterns)
-    flip(path / "patterns/c/1/0/0", 5)
-    dataset = store.open_dataset(path)
-    with pytest.raises(InputError, match="patterns/c/1/0/0: the shard is damaged or missing at pattern 1024 "):
-        dataset.patterns(np.array([1030, 5, 1024]))
-    assert np.array_equal(dataset.patterns(np.array([1025, 1023])), patterns[[1025, 1023]])
-
-
-def test_a_missing_shard_is_an_error_before_and_after_opening_and_never_zeros(dataset):
-    opened = store.open_dataset(dataset)
-    (dataset / "patterns/c/0/0/0").unlink()
-    with pytest.raises(InputError, match="damaged or missing at pattern 7 "):
-        opened.patterns(np.array([7]))
-    with pytest.raises(InputError, match="patterns/c/0/0/0: missing"):
-        store.open_dataset(dataset)
-
-
-def test_patterns_of_zeros_are_stored_as_such(write, tmp_path):
-    dataset = store.open_dataset(write(tmp_path, np.zeros((5, 4, 4), np.uint8)))
-    assert not dataset.patterns(np.arange(5)).any()
-
-
-def test_a_truncated_shard_does_not_open(dataset):
-    os.truncate(dataset / "patterns/c/0/0/0", 100)
-    with pytest.raises(InputError, match="100 bytes instead of"):
-        store.open_dataset(dataset)
-
-
-def test_a_damaged_label_names_its_file(dataset):
-    flip(dataset / "orientation/c/0/0", 30)
-    with pytest.raises(InputError, match="orientation/c/0/0: the shard is damaged"):
-        store.open_dataset(dataset).read("orientation")
-
-
-def test_verify_names_what_is_damaged_missing_and_extra(dataset):
-    assert store.verify(dataset) == []
-    flip(dataset / "scale/c/0", 3)
-    (dataset / "split/c/0").unlink()
-    (dataset / "patterns/note.txt").write_text("mine")
-    assert [problem.removeprefix(f"{dataset}/") for problem in store.verify(dataset)] == [
-        "scale/c/0: damaged, its content is not what was written.",
-        "split/c/0: missing.",
-        "patterns/note.txt: extra, not a file of this dataset.",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: text[:200], "not a dataset's manifest"),
-        (lambda text: f"[{text}]", "not a dataset's manifest"),
-        (lambda text: json.dumps(json.loads(text) | {"format_version": 2}), "format version 2, .* update dpcurate"),
-        (lambda text: json.dumps(json.loads(text) | {"colour": 1}), "not a dataset's manifest"),
-        (lambda text: text.replace('"cubic"', '"nickel"'), "does not agree with its own version"),
-    ],
-)
-def test_a_manifest_that_is_cut_newer_or_edited_is_refused(dataset, change, said):
-    file = dataset / "manifest.json"
-    file.write_text(change(file.read_text()))
-    with pytest.raises(InputError, match=said):
-        store.open_dataset(dataset)
-
-
-def test_a_folder_without_manifest_is_not_a_dataset(dataset):
-    (dataset / "manifest.json").unlink()
-    with pytest.raises(InputError, match="not a finished dataset"):
-        store.open_dataset(dataset)
-
-
 def test_a_dataset_can_be_sent_to_a_worker_after_it_was_read(original):
     dataset = store.open_dataset(original)
     first = dataset.patterns(np.array([3]))
@@ -322,11 +189,3 @@ def test_what_cannot_be_resolved_says_what_is_there(original, tmp_path):
         store.resolve("other", original.parents[1])
     with pytest.raises(InputError, match=r"no dataset at all; there: none.*build-dataset"):
         store.resolve(None, tmp_path)
-
-
-def test_an_unreadable_manifest_is_listed_with_its_problem_and_not_passed_over(dataset):
-    root = dataset.parents[1]
-    (dataset / "manifest.json").write_text("{")
-    assert "not a dataset's manifest" in store.list_datasets(root)[0].problem
-    with pytest.raises(InputError, match="not a dataset's manifest"):
-        store.resolve(None, root)

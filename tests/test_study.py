@@ -11,14 +11,14 @@ from dpcurate.labels import pixel_splits
 from dpcurate.store import list_datasets
 from dptrain.reports import write_reports
 from dptrain.study import run_study
-from dptrain.study_numbers import read_results, verdicts
-from dptrain.study_plan import Protocol, choose_thresholds, epochs_for, trials
+from dptrain.study_numbers import Chance, read_results, verdicts
+from dptrain.study_plan import Protocol, choose_seeds, choose_thresholds, epochs_for, trials
 from dptrain.study_trial import HELD_OUT
 from tests.small_scan import scan_of, small_index
 from tests.test_report import Page
 
 PROTOCOL = Protocol(
-    quick=True, seeds=(0,), thresholds=(0.0, 0.8), simulated=20, steps=4, batch_size=16, input_size=32, max_cells=60
+    quick=True, seeds=1, thresholds=(0.0, 0.8), simulated=20, steps=4, batch_size=16, input_size=32, max_cells=60
 )
 
 
@@ -62,19 +62,26 @@ def test_purity_is_that_of_the_labels_that_were_trained_on(rows):
 
 
 def test_the_control_is_drawn_from_all_labels_and_as_large_as_the_threshold_leaves(study):
+    seed = json.loads((study / "study.json").read_text(encoding="utf-8"))["seeds"][0]
     kept = {
         entry.manifest.name: (entry.manifest.counts["kept"], entry.manifest.recipe["min_confidence"])
         for entry in list_datasets(study / "datasets")
     }
-    assert kept["threshold-0.8-seed0"][0] == kept["random-0.8-seed0"][0] < kept["threshold-0-seed0"][0] == 144
-    assert kept["random-0.8-seed0"][1] == 0
+    assert (
+        kept[f"threshold-0.8-seed{seed}"][0]
+        == kept[f"random-0.8-seed{seed}"][0]
+        < kept[f"threshold-0-seed{seed}"][0]
+        == 144
+    )
+    assert kept[f"random-0.8-seed{seed}"][1] == 0
 
 
 def test_held_out_pixels_are_of_true_grains_that_no_run_has_trained_on(study, index, rows):
     split_index = read_index(next((study / "indexes").iterdir()))
     truth = read_truth(scan_of(index))
     np.testing.assert_array_equal(split_index.grain_id, truth.grain)
-    split = pixel_splits(split_index, seed=0).reshape(12, 12)
+    seed = int(rows[0]["seed"])
+    split = pixel_splits(split_index, seed=seed).reshape(12, 12)
     held = (split == 2) & ~np.isin(truth.grain, truth.grain[split == 0])
     told = {(int(row["n_pixels"]), int(row["n_grains"])) for row in rows if row["pixels"] == HELD_OUT}
     assert told == {(held.sum(), len(np.unique(truth.grain[held])))}
@@ -138,10 +145,25 @@ def test_the_page_shows_curves_numbers_and_that_one_seed_has_no_interval(study):
         assert f"{row.mean_deg:.1f}°" in content.text
 
 
+def test_seeds_that_hold_out_enough_grains_are_taken_first():
+    held = [1, 3, 0, 4, 2]
+    assert choose_seeds(lambda seed: held[seed % 5], n=2) == (1, 3)
+    assert choose_seeds(lambda seed: 2 if seed in (7, 9) else 1, n=2) == (7, 9)
+    with pytest.raises(InputError, match="more grains"):
+        choose_seeds(lambda seed: int(seed == 3), n=2)
+
+
+def test_a_result_that_chance_explains_is_told_as_chance(study):
+    results = read_results(study)
+    text = " ".join(verdicts(results, Chance(mean_deg=66.6, sd_deg=1000.0)))
+    assert text.count("no run can be told from a random guess") == 2
+    assert "against" not in text
+
+
 def test_a_setting_is_called_better_only_when_the_seeds_agree(study):
     results = read_results(study)
     shifted = [
-        type(one)(**{**vars(one), "seed": 1, "mean_deg": one.mean_deg + (5 if one.kind == "exact" else 0)})
+        type(one)(**{**vars(one), "seed": one.seed + 1, "mean_deg": one.mean_deg + (5 if one.kind == "exact" else 0)})
         for one in results
     ]
     said = " ".join(verdicts([*results, *shifted], None))
@@ -160,6 +182,7 @@ def test_a_setting_is_called_better_only_when_the_seeds_agree(study):
 def test_an_unfinished_study_names_the_runs_that_are_missing(study, tmp_path):
     part = tmp_path / "part"
     shutil.copytree(study, part)
-    (part / "runs" / "exact-0-seed0" / "trial.json").unlink()
-    with pytest.raises(InputError, match=r"1 of 5 runs are missing \(exact-0-seed0\)"):
+    gone = next((part / "runs").glob("exact-0-*"))
+    (gone / "trial.json").unlink()
+    with pytest.raises(InputError, match=rf"1 of 5 runs are missing \({gone.name}\)"):
         write_reports([part])
