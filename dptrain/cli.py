@@ -33,7 +33,9 @@ def run(
     root: Annotated[
         Path | None, typer.Option(help="Folder of all datasets; without it DPCURATE_DATASETS or ./datasets.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Without it: until 800,000 patterns were shown.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Without it: what two CPU cores train within an hour.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Name of the run; without it DATASET-MODEL-SEED.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),

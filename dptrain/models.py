@@ -9,6 +9,10 @@ from dptrain import backbones
 from dptrain.cnn import cnn
 from dptrain.config import NetworkConfig, TrainConfig
 
+DENSENET_PATTERNS, SWIN_PATTERNS = 30_000, 18_000
+"""Training patterns shown unless --epochs says otherwise: what two CPU cores manage within an hour at the rates of
+docs/results/baseline.md. Far too few for a good network; with a GPU, give --epochs."""
+
 STANDARD_WINDOW = 7
 """Tokens along a side of Swin's windows, as published."""
 
@@ -29,7 +33,7 @@ def densenet121_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="densenet121")
-    return TrainConfig(model="densenet121", network=network, learning_rate=1e-3)
+    return TrainConfig(model="densenet121", network=network, learning_rate=1e-3, patterns_seen=DENSENET_PATTERNS)
 
 
 def densenet121_pretrained_config() -> TrainConfig:
@@ -39,7 +43,9 @@ def densenet121_pretrained_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="densenet121", pretrained=True)
-    return TrainConfig(model="densenet121-pretrained", network=network, learning_rate=5e-4)
+    return TrainConfig(
+        model="densenet121-pretrained", network=network, learning_rate=5e-4, patterns_seen=DENSENET_PATTERNS
+    )
 
 
 def swin_tiny_config() -> TrainConfig:
@@ -49,7 +55,9 @@ def swin_tiny_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin")
-    return TrainConfig(model="swin-tiny", network=network, learning_rate=5e-4, warmup_share=0.1)
+    return TrainConfig(
+        model="swin-tiny", network=network, learning_rate=5e-4, warmup_share=0.1, patterns_seen=SWIN_PATTERNS
+    )
 
 
 def swin_tiny_pretrained_config() -> TrainConfig:
@@ -59,7 +67,9 @@ def swin_tiny_pretrained_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", pretrained=True)
-    return TrainConfig(model="swin-tiny-pretrained", network=network, learning_rate=2e-4, warmup_share=0.1)
+    return TrainConfig(
+        model="swin-tiny-pretrained", network=network, learning_rate=2e-4, warmup_share=0.1, patterns_seen=SWIN_PATTERNS
+    )
 
 
 def swin_tiny_adjusted_config() -> TrainConfig:
@@ -69,7 +79,9 @@ def swin_tiny_adjusted_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", window="fitted")
-    return TrainConfig(model="swin-tiny-adjusted", network=network, learning_rate=5e-4, warmup_share=0.1)
+    return TrainConfig(
+        model="swin-tiny-adjusted", network=network, learning_rate=5e-4, warmup_share=0.1, patterns_seen=SWIN_PATTERNS
+    )
 
 
 def swin_tiny_adjusted_pretrained_config() -> TrainConfig:
@@ -79,7 +91,13 @@ def swin_tiny_adjusted_pretrained_config() -> TrainConfig:
     Measured:  speed in docs/results/baseline.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", pretrained=True, window="fitted")
-    return TrainConfig(model="swin-tiny-adjusted-pretrained", network=network, learning_rate=2e-4, warmup_share=0.1)
+    return TrainConfig(
+        model="swin-tiny-adjusted-pretrained",
+        network=network,
+        learning_rate=2e-4,
+        warmup_share=0.1,
+        patterns_seen=SWIN_PATTERNS,
+    )
 
 
 MODELS: dict[str, Callable[[], TrainConfig]] = {
