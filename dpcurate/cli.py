@@ -41,14 +41,14 @@ def index(
     Example: dpcurate index tests/data/demo.hspy --phase datasets/phases/LiNiO2.cif --out demo.index
     """
     from dpcurate.pipeline import index_scan
-    from dpcurate.recipe import load_recipe
+    from dpcurate.recipe import load_recipe, parse_center
 
     choices = load_recipe(
         recipe,
         phases=[str(path) for path in phase] if phase else None,
         matching__engine=engine,
         scan__scale_inv_angstrom=scale,
-        scan__center_xy=_center(center),
+        scan__center_xy=parse_center(center),
         scan__beam_energy_kev=beam_energy,
         scan__precession_deg=precession,
         library__spacing_deg=spacing,
@@ -104,16 +104,6 @@ def _newest_index() -> Path:
     if not found:
         raise InputError("no index given, and none (*.index) in this folder. Make one with `dpcurate index SCAN`.")
     return max(found, key=lambda path: (path / "index.json").stat().st_mtime)
-
-
-def _center(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        column, row = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
-    return column, row
 
 
 def _shown(value: object) -> str:

@@ -87,7 +87,14 @@ def read_phases(paths: tuple[str, ...]) -> tuple[PhaseRecord, ...]:
     return phases
 
 
-def match_scan(scan: Scan, phases: tuple[PhaseRecord, ...], recipe: Recipe, *, keep: Path | None = None) -> Matched:
+def match_scan(
+    scan: Scan,
+    phases: tuple[PhaseRecord, ...],
+    recipe: Recipe,
+    *,
+    keep: Path | None = None,
+    band_patterns: int = BAND_PATTERNS,
+) -> Matched:
     """Match every pattern band by band, with progress; bands already in the folder ``keep`` are not done again."""
     start = time.perf_counter()
     calibration = scan.calibration
@@ -108,7 +115,8 @@ def match_scan(scan: Scan, phases: tuple[PhaseRecord, ...], recipe: Recipe, *, k
         k_max=k_max,
         recipe=recipe.preprocess,
     )
-    bands = list(_bands(scan, polar, libraries, templates, recipe, keep=keep))
+    height = max(1, band_patterns // scan.shape[1])
+    bands = list(_bands(scan, polar, libraries, templates, recipe, keep=keep, height=height))
     packed = np.concatenate([band[0] for band in bands])
     skipped = {reason: np.concatenate([band[1][reason] for band in bands]) for reason in bands[0][1]}
     seconds = {"library": library_seconds, "matching": time.perf_counter() - start}
@@ -155,10 +163,10 @@ def _bands(
     recipe: Recipe,
     *,
     keep: Path | None,
+    height: int,
 ) -> Any:
     """Yield (packed matches, skipped masks) of one band of rows after another."""
     rows, columns = scan.shape
-    height = max(1, BAND_PATTERNS // columns)
     name = scan.path.name if scan.path is not None else "signal"
     with tqdm(total=rows * columns, desc="index", unit="pattern", smoothing=0.1) as progress:
         for first in range(0, rows, height):

@@ -107,6 +107,17 @@ def load_recipe(path: str | Path | None = None, **overrides: object) -> Recipe:
     return recipe.model_copy(update={"phases": tuple(str(Path(phase).resolve()) for phase in recipe.phases)})
 
 
+def parse_center(text: str | None) -> tuple[float, float] | None:
+    """Return (column, row) from the option ``--center COLUMN,ROW``; None if it was not given."""
+    if text is None:
+        return None
+    try:
+        column, row = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
+    return column, row
+
+
 def recipe_toml(recipe: Recipe) -> str:
     """Return the recipe as TOML that `load_recipe` reads back; keys that are None are left out."""
     tree = recipe.model_dump(mode="json", exclude_none=True)

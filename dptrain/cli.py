@@ -75,14 +75,14 @@ def run(
 predict_cli.register(app)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what is wrong with the input is one sentence and exit code 2."""
     # OpenMP's threads shall sleep while they wait: spinning made training five times slower on two busy cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not os.environ.get("DPCURATE_WARNINGS"):
         warnings.simplefilter("ignore")
     try:
-        app()
+        app(arguments)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

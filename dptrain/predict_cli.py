@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from dpcurate.errors import InputError
 from dptrain.extras import require
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies over many runs.")
@@ -38,13 +37,13 @@ def predict(
     Example: dptrain predict runs/demo-cnn-0 tests/data/demo.hspy
     """
     require("predict", "hyperspy", "pyxem", "orix")
-    from dpcurate.recipe import load_recipe
+    from dpcurate.recipe import load_recipe, parse_center
     from dptrain.predict import predict_scan
 
     choices = load_recipe(
         recipe,
         scan__scale_inv_angstrom=scale,
-        scan__center_xy=_center(center),
+        scan__center_xy=parse_center(center),
         scan__beam_energy_kev=beam_energy,
         scan__precession_deg=precession,
     )
@@ -103,13 +102,3 @@ def label_quality(
     changes = {"seeds": seeds, "simulated": simulated, "steps": steps}
     given = {key: value for key, value in changes.items() if value is not None}
     typer.echo(str(run_study(indexes, protocol.model_copy(update=given), out=out, device=device)))
-
-
-def _center(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        column, row = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
-    return column, row

@@ -115,15 +115,14 @@ def test_an_index_is_not_overwritten_unless_told(indexed, cut, capsys):
     assert (indexed / "index.json").read_bytes() == before
 
 
-def test_an_interrupted_run_goes_on_from_the_bands_that_are_kept(cut, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpcurate.pipeline.BAND_PATTERNS", 14)
+def test_an_interrupted_run_goes_on_from_the_bands_that_are_kept(cut, tmp_path):
     scan, phases, choices = open_scan(cut / "cut.hspy"), read_phases((CIF,)), recipe()
-    whole = match_scan(scan, phases, choices, keep=tmp_path)
+    whole = match_scan(scan, phases, choices, keep=tmp_path, band_patterns=14)
     bands = sorted(tmp_path.iterdir())
     assert [band.name for band in bands] == ["000000.npz", "000002.npz", "000004.npz"]
     bands[2].unlink()
     untouched = bands[0].stat().st_mtime_ns
-    again = match_scan(scan, phases, choices, keep=tmp_path)
+    again = match_scan(scan, phases, choices, keep=tmp_path, band_patterns=14)
     assert bands[0].stat().st_mtime_ns == untouched
     assert (again.matches.orientation == whole.matches.orientation).all()
     assert (again.matches.score == whole.matches.score).all()

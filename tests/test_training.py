@@ -189,10 +189,9 @@ def test_the_learning_rate_rises_then_falls_and_norms_do_not_decay():
     assert (decaying["weight_decay"], still["weight_decay"]) == (config.weight_decay, 0.0)
 
 
-def test_a_command_that_fails_says_why_in_one_sentence_and_exits_with_two(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dptrain", "run", "--dataset", "nothing", "--root", str(tmp_path)])
+def test_a_command_that_fails_says_why_in_one_sentence_and_exits_with_two(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main()
+        main(["run", "--dataset", "nothing", "--root", str(tmp_path)])
     said = capsys.readouterr()
     assert stopped.value.code == 2
     assert said.err.startswith("error: ")
