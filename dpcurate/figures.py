@@ -11,6 +11,7 @@ from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from orix.plot import DirectionColorKeyTSL, IPFColorKeyTSL
 from orix.quaternion import Orientation
+from orix.vector import Miller, Vector3d
 
 from dpcurate.orientations import Array
 from dpcurate.phases import orix_phase
@@ -45,8 +46,16 @@ def draw_ipf(axes: Axes, colors: Array, *, title: str, step_nm: float) -> None:
 
 
 def draw_color_key(axes: Axes, phase: PhaseRecord) -> None:
-    """Draw the inverse-pole-figure colour key of a phase as a picture of its fundamental sector."""
-    axes.imshow(_color_key(phase), interpolation="bilinear")
+    """Draw the inverse-pole-figure colour key of a phase: its fundamental sector, the corners with their indices."""
+    image, (left, right, bottom, top) = _color_key(phase)
+    axes.imshow(image, interpolation="bilinear", extent=(left, right, bottom, top))
+    margin = 0.12 * (right - left)
+    for (x, y), label in _corners(phase):
+        outward = np.array([x - (left + right) / 2, y - (bottom + top) / 2])
+        place = np.array([x, y]) + outward / max(float(np.linalg.norm(outward)), 1e-9) * margin / 2
+        axes.text(float(place[0]), float(place[1]), label, ha="center", va="center", fontsize=8)
+    axes.set_xlim(left - margin, right + margin)
+    axes.set_ylim(bottom - margin, top + margin)
     axes.set_title(f"{phase.name}, {phase.point_group}, beam direction", fontsize=9)
     axes.axis("off")
 
@@ -88,10 +97,8 @@ def write_maps(result: "IndexResult", folder: Path) -> list[Path]:
     return written
 
 
-def _color_key(phase: PhaseRecord, size: int = 220) -> Array:
-    """Colours over the stereographic projection of the fundamental sector, white outside, shape (size, size, 4)."""
-    from orix.vector import Vector3d
-
+def _color_key(phase: PhaseRecord, size: int = 600) -> tuple[Array, tuple[float, float, float, float]]:
+    """Colours over the stereographic projection of the fundamental sector, transparent outside, and their extent."""
     group = orix_phase(phase).point_group.laue
     y, x = np.mgrid[1 : -1 : size * 1j, -1 : 1 : size * 1j]
     radius2 = x**2 + y**2
@@ -101,7 +108,21 @@ def _color_key(phase: PhaseRecord, size: int = 220) -> Array:
     image[inside, :3] = DirectionColorKeyTSL(group).direction2color(Vector3d(vectors[inside]))
     image[inside, 3] = 1
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return cut, (x[0, columns[0]], x[0, columns[-1]], y[rows[-1], 0], y[rows[0], 0])
+
+
+def _corners(phase: PhaseRecord) -> list[tuple[Array, str]]:
+    """Corners of the fundamental sector: stereographic (x, y) and direction indices, negative ones with a bar."""
+    crystal = orix_phase(phase)
+    directions = crystal.point_group.laue.fundamental_sector.vertices.data.reshape(-1, 3)
+    if not len(directions):
+        return []
+    miller = Miller(xyz=directions, phase=crystal)
+    miller.coordinate_format = "UVTW" if crystal.point_group.system in ("trigonal", "hexagonal") else "uvw"
+    indices = np.rint(miller.round().coordinates).astype(int)
+    labels = ["$[" + "".join(rf"\bar{{{-i}}}" if i < 0 else str(i) for i in row) + "]$" for row in indices]
+    return [(v[:2] / (1 + v[2]), label) for v, label in zip(directions, labels, strict=True)]
 
 
 def _shuffled(grain_id: NDArray[np.int32]) -> NDArray[np.float64]:
