@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from orix.quaternion import Rotation
 from scipy.ndimage import gaussian_filter
 
-from dpcurate.library import TemplateLibrary, build_library, simulate_spots, zone_axis_rotations
-from dpcurate.matching import decode, match, polar_patterns, polar_templates, rank, unpack
+from dpcurate.errors import InputError
+from dpcurate.library import TemplateLibrary, build_library, simulate_spots, with_spots_beyond, zone_axis_rotations
+from dpcurate.matching import decode, innermost_k, match, polar_patterns, polar_templates, rank, unpack
 from dpcurate.orientations import (
     disorientation_deg,
     mirror_pattern,
@@ -25,17 +26,17 @@ from tests.crystals import BY_LAUE_GROUP, CEMENTITE, LINIO2, NICKEL, TITANIUM
 SIMULATION = {
     "beam_energy_kev": 200,
     "precession_deg": 0.7,
-    "k_max_inv_angstrom": 1.3,
+    "k_max_inv_angstrom": 1.75,
     "max_excitation_error": 0.02,
 }
 SPACING_DEG = 2.0
-CENTER_XY, SCALE, SHAPE = (64.3, 63.6), 0.021, (128, 128)
+CENTER_XY, SCALE, SHAPE = (64.3, 63.6), 0.028, (128, 128)
 PHASES = {"LiNiO2": LINIO2, "Ni": NICKEL, "Ti": TITANIUM, "Fe3C": CEMENTITE}
 N_EACH = 10
 GRID_LOSS = 0.9
 """Score that the nearest template may lose because it lies up to half a spacing from the truth."""
 RECIPE = PreprocessRecipe()
-K_MAX = 1.3
+K_MAX = 1.75
 
 
 def draw(phase, orientations):
@@ -89,6 +90,7 @@ def test_random_orientations_come_back_or_score_as_high_as_the_truth(polar, name
     phase, row = PHASES[name], list(PHASES).index(name)
     part = signal.inav[:, row : row + 1]
     library = build_library(phase, spacing_deg=SPACING_DEG, **SIMULATION)
+    library = with_spots_beyond(library, innermost_k(K_MAX, RECIPE))
     result = matched(part, library)
     error = disorientation_deg(result.orientation[0, :, 0], truth[name], phase.proper_rotations())
     back = error < SPACING_DEG
@@ -195,3 +197,13 @@ def test_no_spot_of_a_template_is_lost_to_binning():
     wanted = np.where(radius >= RECIPE.k_min_inv_angstrom + step, library.spots.intensity, 0).sum(axis=1)
     assert templates.intensity.sum(axis=1) == pytest.approx(wanted, rel=1e-5)
     assert templates.azimuth_bin.max() <= 359
+
+
+def test_templates_without_a_spot_in_reach_are_left_out_and_none_left_is_an_error():
+    library = build_library(NICKEL, spacing_deg=6, **SIMULATION)
+    kept = with_spots_beyond(library, innermost_k(K_MAX, RECIPE))
+    assert 0 < len(kept.rotation) < len(library.rotation)
+    templates = polar_templates(kept, k_max_inv_angstrom=K_MAX, recipe=RECIPE)
+    assert (templates.intensity.sum(axis=1) > 0).all()
+    with pytest.raises(InputError, match="no template has a spot beyond 9.00"):
+        with_spots_beyond(library, 9.0)

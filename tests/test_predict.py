@@ -9,12 +9,11 @@ from typer.testing import CliRunner
 from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg, turn_pattern
-from dpcurate.recipe import Recipe
+from dpcurate.recipe import Recipe, parse_center
 from dpcurate.scans import open_scan, sha256_of
 from dptrain.checkpoint import load_model
 from dptrain.extras import require
 from dptrain.predict import network_answers, predict_scan, rival_probability, to_index
-from dptrain.predict_cli import _center
 from tests.small_scan import scan_of, small_index, small_run
 
 
@@ -128,4 +127,4 @@ def test_the_command_predicts_into_the_folder_named(run, scan_path, tmp_path):
     assert done.stdout.splitlines()[-1] == str(out)
     assert read_index(out).info["calibration"]["center_xy"] == [64.0, 64.0]
     with pytest.raises(InputError, match="COLUMN,ROW"):
-        _center("64")
+        parse_center("64")
