@@ -46,6 +46,7 @@ $(ENV): pyproject.toml constraints.txt
 	    exit 2; }; \
 	fi
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[curate,train,test]"
+	$(BIN)/python -m dpcurate.numba_cache
 	@touch $(ENV)
 
 demo: $(ENV)

@@ -1,18 +1,19 @@
 """Index electron-diffraction scans, say how far each label can be trusted, write labelled datasets.
 
-``dpcurate.index`` and ``dpcurate.build_dataset`` mirror the commands; they are imported when they are first used.
+``dpcurate.index``, ``dpcurate.simulate`` and ``dpcurate.build_dataset`` mirror the commands; they are imported when
+they are first used.
 """
 
 from typing import Any
 
-__all__ = ["build_dataset", "index"]
+__all__ = ["build_dataset", "index", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "index":
-        from dpcurate.api import index
+    if name in ("index", "simulate"):
+        from dpcurate import api
 
-        return index
+        return getattr(api, name)
     if name == "build_dataset":
         from dpcurate.curate import build_dataset
 

@@ -1,13 +1,25 @@
-"""The Python face of `dpcurate index`."""
+"""The Python face of the commands: `index`, `simulate`."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from orix.crystal_map import CrystalMap
 
 from dpcurate.crystal_maps import to_crystal_map
-from dpcurate.pipeline import index_scan
+from dpcurate.curate import simulate_dataset
+from dpcurate.lookalike import image_of, write_picture
+from dpcurate.pipeline import index_scan, read_phases
 from dpcurate.recipe import load_recipe
+from dpcurate.simulation_plan import SimulationPlan
+from dpcurate.simulation_recipe import SimulatingRecipe, geometry_of
+from dpcurate.store import open_dataset
+
+SHOWN = 800
+"""Simulated patterns that are measured for the picture of a likeness."""
+
+SETTINGS: dict[str, Any] = {"scan": True, "simulation": True, "virtual_scan": {"pixels"}}
+"""What of a recipe decides a simulation, besides the phases; the card of a dataset shows what is not as usual."""
 
 
 def index(
@@ -43,3 +55,62 @@ def index(
     """
     chosen = load_recipe(recipe, phases=phases, **choices)
     return to_crystal_map(index_scan(scan, chosen, out=Path(out) if out is not None else None, overwrite=overwrite))
+
+
+def simulate(
+    number: int,
+    recipe: SimulatingRecipe | None = None,
+    *,
+    like: str | Path | None = None,
+    name: str = "simulated",
+    seed: int = 0,
+    root: str | Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Write a dataset of ``number`` simulated patterns with exact labels, and return its folder.
+
+    Parameters
+    ----------
+    number
+        Patterns; the phases come in turn.
+    recipe
+        Phases, detector and beam, and how to simulate.
+    like
+        Index folder or scan in whose image to simulate: phases (of an index), calibration, sample, instrument, and
+        orientations around those of an index. A picture of both, ``NAME-VERSION.png``, is left beside the dataset.
+    name, root
+        Of the dataset; see ``store.dataset_root``.
+    seed, device
+        The same seed gives the same patterns. Where torch computes.
+    progress
+        Show it, on stderr.
+
+    Raises
+    ------
+    InputError
+        As the command says it in one sentence.
+    """
+    recipe = recipe or SimulatingRecipe()
+    if like is None:
+        phases, geometry = read_phases(recipe.phases), geometry_of(recipe)
+        image, wanted = None, recipe.simulation
+    else:
+        image = image_of(like, recipe.simulation, phases=recipe.phases, scan=recipe.scan, seed=seed)
+        phases, geometry, wanted = image.phases, image.geometry, image.recipe
+    parents = tuple(tuple(map(tuple, some.tolist())) for some in image.parents) if image is not None else ()
+    plan = SimulationPlan(recipe=wanted, geometry=geometry, seed=seed, number=number, parents=parents)
+    asked = {
+        "command": "simulate",
+        "phase": list(recipe.phases),
+        "like": None if like is None else str(Path(like).resolve()),
+        "number": number,
+        "name": name,
+        "seed": seed,
+        "settings": recipe.model_dump(mode="json", include=SETTINGS, exclude_defaults=True),
+    }
+    folder = simulate_dataset(plan, phases, name=name, root=root, recipe=asked, device=device, progress=progress)
+    if image is not None:
+        some = open_dataset(folder).patterns(np.arange(min(number, SHOWN)))
+        write_picture(image, some, folder.with_name(f"{name}-{folder.name}.png"))
+    return folder

@@ -7,12 +7,20 @@ import numpy as np
 import pint
 from numpy.typing import NDArray
 
+from dpcurate.bad_patterns import unusable
 from dpcurate.errors import InputError
 from dpcurate.recipe import ScanRecipe
+from dpcurate.reflections import wavelength_angstrom
 from dpcurate.schema import Record
 
 MAX_ANGLE_RAD = 0.3
 """No detector of a diffraction scan reaches further; a calibration that says so is wrong (camera length, mostly)."""
+
+ENERGIES_KEV = (10.0, 3000.0)
+"""Of electron microscopes. A value outside is in another unit, mostly in eV."""
+
+MAX_PRECESSION_DEG = 10.0
+"""No instrument tilts its beam further; the recipe takes no more either."""
 
 KEYS = {
     "beam_energy_kev": "Acquisition_instrument.TEM.beam_energy",
@@ -38,11 +46,6 @@ class Calibration(Record):
     sources: dict[str, str]
 
 
-def wavelength_angstrom(beam_energy_kev: float) -> float:
-    """Relativistic electron wavelength, Angstrom (CODATA 2018: m c^2 = 510.99895 keV, h c = 12.398420 keV Angstrom)."""
-    return float(12.398420 / np.sqrt(beam_energy_kev * (beam_energy_kev + 2 * 510.99895)))
-
-
 def calibrate(signal: Any, recipe: ScanRecipe, *, name: str) -> Calibration:
     """Return the calibration of a 4D HyperSpy signal; the direct beam is found when nobody gives it.
 
@@ -55,10 +58,8 @@ def calibrate(signal: Any, recipe: ScanRecipe, *, name: str) -> Calibration:
         return given if given is not None else found if found is not None else default
 
     energy = pick("beam_energy_kev", recipe.beam_energy_kev, _positive(signal, "beam_energy_kev"))
-    if energy is None:
-        raise InputError(f"{name}: no beam energy in its metadata. Give it in keV with --beam-energy.")
-    mrad = _number(signal, "rocking_angle_mrad")
-    precession = None if mrad is None else float(np.degrees(mrad / 1000))
+    _check_energy(energy, name=name)
+    precession = None if recipe.precession_deg is not None else _precession_deg(signal, name=name)
     scale = pick("scale_inv_angstrom", recipe.scale_inv_angstrom, None)
     if scale is None:
         scale = scale_of_axes(signal, energy, name=name)
@@ -68,7 +69,7 @@ def calibrate(signal: Any, recipe: ScanRecipe, *, name: str) -> Calibration:
     center = recipe.center_xy or _center_of_axes(signal)
     sources["center_xy"] = "recipe or option" if recipe.center_xy else "metadata"
     if center is None:
-        center = find_direct_beam(signal)
+        center = find_direct_beam(signal, name=name)
         sources["center_xy"] = "found in the patterns"
     if flip:
         center = (center[0], signal.axes_manager.signal_axes[1].size - 1 - center[1])
@@ -110,17 +111,17 @@ def unit_of(text: str) -> Any:
         return None
 
 
-def find_direct_beam(signal: Any) -> tuple[float, float]:
+def find_direct_beam(signal: Any, *, name: str = "signal") -> tuple[float, float]:
     """Return the mean direct beam (column, row) in pixels of a signal, from up to 256 of its patterns.
 
     pyxem's ``blur`` finds the beam in their mean, and its ``center_of_mass`` in a window there the fraction of a pixel.
+    Bad patterns are left out; InputError when no other is among them.
     """
     import hyperspy.api as hs
 
     rows, columns = signal.data.shape[:2]
     every = max(1, int(np.ceil(np.sqrt(rows * columns / 256))))
-    mean = np.asarray(signal.data[::every, ::every].astype(np.float32).mean(axis=(0, 1)))
-    mean = np.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)
+    mean = _mean_pattern(np.asarray(signal.data[::every, ::every]), name=name)
     pattern = hs.signals.Signal2D(mean[None, None])
     pattern.set_signal_type("electron_diffraction")
     middle = np.array(mean.shape[::-1]) / 2
@@ -133,6 +134,20 @@ def find_direct_beam(signal: Any) -> tuple[float, float]:
         piece.set_signal_type("electron_diffraction")
         beam = low + np.array(cut.shape[::-1]) / 2 - _shift(piece, method="center_of_mass")
     return float(beam[0]), float(beam[1])
+
+
+def _mean_pattern(patterns: NDArray[Any], *, name: str) -> NDArray[np.float32]:
+    """Return the mean (h, w) of the good ones among patterns (rows, columns, h, w)."""
+    total, n = np.zeros(patterns.shape[2:]), 0
+    for row in patterns:  # not all at once: float64 copies of 256 large patterns take gigabytes
+        good = row[~np.any(list(unusable(row).values()), axis=0)]
+        total, n = total + good.sum(axis=0, dtype=np.float64), n + len(good)
+    if n == 0:
+        raise InputError(
+            f"{name}: none of the {patterns[..., 0, 0].size} patterns looked at for the direct beam can be used. "
+            "Give the direct beam with --center, or open the scan in HyperSpy to see what it holds."
+        )
+    return np.asarray(total / n, np.float32)
 
 
 def _shift(signal: Any, **method: Any) -> NDArray[np.float64]:
@@ -158,7 +173,34 @@ def _axis_scale(axis: Any, signal: Any, beam_energy_kev: float, *, name: str) ->
     )
 
 
+def _check_energy(energy: float | None, *, name: str) -> None:
+    if energy is None:
+        raise InputError(f"{name}: no beam energy in its metadata. Give it in keV with --beam-energy.")
+    low, high = ENERGIES_KEV
+    if not low <= energy <= high:
+        raise InputError(
+            f"{name}: a beam energy of {energy:g} keV is stated, and {low:g} to {high:g} is expected. "
+            "Give it in keV with --beam-energy."
+        )
+
+
+def _precession_deg(signal: Any, *, name: str) -> float | None:
+    """Return the half-angle of precession that the metadata state."""
+    mrad = _number(signal, "rocking_angle_mrad")
+    if mrad is None:
+        return None
+    angle = float(np.degrees(mrad / 1000))
+    if not 0 <= angle < MAX_PRECESSION_DEG:
+        raise InputError(
+            f"{name}: its metadata state a rocking angle of {mrad:g} mrad ({angle:.3g} degrees), and 0 to "
+            f"{MAX_PRECESSION_DEG:g} degrees is expected. Give the half-angle in degrees with --precession."
+        )
+    return angle
+
+
 def _check_plausible(signal: Any, scale: float, energy: float, *, name: str) -> None:
+    if not 0 < scale < np.inf:
+        raise InputError(f"{name}: its scale is {scale:g} 1/Å a pixel. Give the true one with --scale (1/Å a pixel).")
     half = min(axis.size for axis in signal.axes_manager.signal_axes) / 2
     angle = half * scale * wavelength_angstrom(energy)
     if angle > MAX_ANGLE_RAD:
@@ -171,7 +213,7 @@ def _check_plausible(signal: Any, scale: float, energy: float, *, name: str) -> 
 def _center_of_axes(signal: Any) -> tuple[float, float] | None:
     """Return the zero of the detector axes in pixels, unless nobody set it or it lies outside the pattern."""
     axes = signal.axes_manager.signal_axes
-    if any(axis.offset == 0 for axis in axes):
+    if any(axis.offset == 0 or axis.scale == 0 for axis in axes):
         return None
     x, y = (-axis.offset / axis.scale for axis in axes)
     return (x, y) if 0 < x < axes[0].size and 0 < y < axes[1].size else None

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from dpcurate.crystal_maps import INSIDE_WEIGHT
 from dpcurate.orientations import disorientation_deg
-from dpcurate.schema import SPLITS, Manifest, PhaseRecord, Source
+from dpcurate.recipe import OFF, recipe_toml
+from dpcurate.schema import CONDITIONS, SPLITS, Manifest, PhaseRecord, Record, Source
+from dpcurate.simulation_plan import SimulationPlan
 
 WITHIN_DEG = (1, 3, 5, 10)
 """Angles at which label accuracy is told."""
@@ -18,6 +20,14 @@ BINS = 10
 BAR_WIDTH = 40
 
 Labels = Mapping[str, NDArray[Any]]
+
+
+class _Sections(Record):
+    """Sections of a recipe that decide what is simulated, in each what is not as usual."""
+
+    scan: dict[str, object] | None = None
+    simulation: dict[str, object] | None = None
+    virtual_scan: dict[str, object] | None = None
 
 
 def card_text(manifest: Manifest, labels: Labels) -> str:
@@ -33,9 +43,9 @@ def card_text(manifest: Manifest, labels: Labels) -> str:
         "## Where it came from\n\n" + _sources(manifest.sources, labels),
         "## Kept and dropped\n\n" + _table(("what", "patterns"), manifest.counts.items()),
         "## Splits\n\nA grain never spans two splits.\n\n" + _splits(labels),
-        "## Confidence of the labels\n\n" + _histogram(labels),
-        "## Accuracy of the labels\n\n" + _accuracy(manifest.phases, labels),
-        "## How to make it again\n\n" + _again(manifest.recipe),
+        *_labels_of_scans(manifest, labels),
+        *_simulated(labels),
+        "## How to make it again\n\n" + _again(manifest),
         "## Licence\n\nTo be stated by whoever owns the scans: ____",
     ]
     return "\n\n".join(sections) + "\n"
@@ -95,6 +105,30 @@ def _splits(labels: Labels) -> str:
     return _table(("split", "patterns", "of scans", "grains"), rows)
 
 
+def _labels_of_scans(manifest: Manifest, labels: Labels) -> list[str]:
+    """How far the labels of scans can be trusted; nothing where there are none."""
+    if not (labels["pixel"][:, 0] >= 0).any():
+        return []
+    return [
+        "## Confidence of the labels\n\n" + _histogram(labels),
+        "## Accuracy of the labels\n\n" + _accuracy(manifest.phases, labels),
+    ]
+
+
+def _simulated(labels: Labels) -> list[str]:
+    """What the simulated patterns were taken under; nothing where there are none."""
+    values = labels["conditions"][labels["draw"] >= 0]
+    if not len(values):
+        return []
+    rows = [
+        (name, *(f"{part:.4g}" for part in np.quantile(column, (0, 0.5, 1))))
+        for name, column in zip(CONDITIONS, values.T, strict=True)
+        if name != "instrument"
+    ]
+    text = f"{len(values)} patterns with exact labels. What they were taken under, units in the names:\n\n"
+    return ["## Simulated patterns\n\n" + text + _table(("condition", "lowest", "median", "highest"), rows)]
+
+
 def _histogram(labels: Labels) -> str:
     confidence = labels["confidence"][labels["pixel"][:, 0] >= 0]
     count, edge = np.histogram(confidence, bins=BINS, range=(0, 1))
@@ -120,14 +154,41 @@ def _accuracy(phases: Sequence[PhaseRecord], labels: Labels) -> str:
     return "Disorientation from the exact truth that lies beside the scans.\n\n" + _table(head, rows)
 
 
-def _again(recipe: Mapping[str, object]) -> str:
-    command = ["dpcurate", "build-dataset"]
+def _again(manifest: Manifest) -> str:
+    """The command that makes the dataset again, and the recipe that it needs where a simulation was not as usual."""
+    recipe = manifest.recipe
+    command = ["dpcurate", str(recipe.get("command", "build-dataset"))]
     indexes = recipe.get("indexes", ())
     command += [str(folder) for folder in indexes] if isinstance(indexes, (list, tuple)) else []
     for key, value in recipe.items():
-        if key != "indexes" and value is not None:
-            command += [f"--{key.replace('_', '-')}", str(value)]
-    return f"```console\n{shlex.join(command)}\n```"
+        if key not in ("command", "indexes", "settings") and value is not None:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                command += [f"--{key.replace('_', '-')}", str(one)]
+    if manifest.simulation is None:
+        return f"```console\n{shlex.join(command)}\n```"
+    first, settings = "", _settings(manifest)
+    if settings:
+        command += ["--recipe", f"{manifest.name}.toml"]
+        first = f"With this saved as {manifest.name}.toml:\n\n```toml\n{settings}```\n\n"
+    last = "The key `simulation` of manifest.json holds every setting of the simulation."
+    return f"{first}```console\n{shlex.join(command)}\n```\n\n{last}"
+
+
+def _settings(manifest: Manifest) -> str:
+    """TOML of what a simulation was asked to do otherwise than usual; empty where there is nothing."""
+    given = manifest.recipe.get("settings")
+    if not isinstance(given, dict):
+        plan = SimulationPlan.model_validate(manifest.simulation)
+        given = {"simulation": plan.recipe.model_dump(mode="json", exclude_defaults=True)}
+    sections = {name: _without_none(section) for name, section in given.items() if section}
+    return recipe_toml(_Sections.model_validate(sections)).lstrip() if sections else ""
+
+
+def _without_none(value: object) -> object:
+    """Settings with the word of a recipe for None."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items()}
+    return OFF if value is None else value
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -10,6 +10,10 @@ import typer
 
 from dpcurate.datasets_cli import app as datasets_app
 from dpcurate.errors import InputError
+from dpcurate.simulate_cli import simulate_command, simulate_scan_command
+
+INTERRUPTED = 130
+"""What typer exits with, and without a word, after Ctrl-C."""
 
 app = typer.Typer(
     name="dpcurate",
@@ -20,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(datasets_app, name="datasets")
+app.command("simulate")(simulate_command)
+app.command("simulate-scan")(simulate_scan_command)
 
 
 @app.command()
@@ -72,6 +78,10 @@ def build_dataset_command(
     min_confidence: Annotated[float, typer.Option(help="Labels below are left out, 0 to 1.")] = 0.8,
     name: Annotated[str | None, typer.Option(help="Default: the scan's name.")] = None,
     simulated: Annotated[int, typer.Option(help="Simulated patterns with exact labels to add.")] = 0,
+    like: Annotated[bool, typer.Option("--like", help="Simulate in the image of the first index's scan.")] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML recipe, section simulation; default: dpcurate.toml here, if any.")
+    ] = None,
     sample: Annotated[int | None, typer.Option(help="Keep so many of the scans' labels, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Of splits, sample and simulation.")] = 0,
     root: Annotated[
@@ -83,15 +93,23 @@ def build_dataset_command(
     Example: dpcurate build-dataset demo.index --min-confidence 0.8 --simulated 2000
     """
     from dpcurate.curate import build_dataset
+    from dpcurate.recipe import read_recipe
+    from dpcurate.simulation_recipe import SimulatingRecipe
 
+    simulation = read_recipe(SimulatingRecipe, recipe).simulation
     folders = indexes or [_newest_index()]
     if not indexes:
         typer.echo(f"index: {folders[0]} (the newest here)")
+    if like:
+        from dpcurate.lookalike import image_of
+
+        simulation = image_of(folders[0], simulation).recipe
     path = build_dataset(
         folders,
         name=name,
         min_confidence=min_confidence,
         simulated=simulated,
+        simulation=simulation,
         sample=sample,
         seed=seed,
         root=root,
@@ -114,6 +132,8 @@ def _shown(value: object) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's error is one sentence on stderr and exit code 2."""
+    # OpenMP's threads shall sleep while they wait: spinning makes everything slower on busy cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not os.environ.get("DPCURATE_WARNINGS"):
         warnings.simplefilter("ignore")
     try:
@@ -121,9 +141,10 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted; run the same command again to go on\n")
+        raise
 
 
 if __name__ == "__main__":

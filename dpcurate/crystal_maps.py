@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import tensorstore as ts
 from numpy.typing import NDArray
 from orix import io
 from orix.crystal_map import CrystalMap, PhaseList
+from orix.io.plugins import orix_hdf5
 from orix.quaternion import Rotation
 
+from dpcurate import shards
 from dpcurate.errors import InputError
 from dpcurate.figures import write_maps
 from dpcurate.orientations import Array
@@ -28,6 +32,12 @@ PROPERTIES = ("confidence", "correlation", "reliability", "agreement", "grain_id
 
 CANDIDATES = {"orientation": np.float64, "score": np.float32, "phase_id": np.int16}
 """Arrays of candidates.zarr, each (rows, columns, n_best, ...), best first."""
+
+PARTS = {"candidates.zarr", "crystal_map.h5", "index.json", "maps", "recipe.toml"}
+"""All that lies in an index folder."""
+
+PARTIAL = ".partial-write"
+"""Ends the name under which an index folder is written before it is renamed."""
 
 SOFTWARE = ("dpcurate", "pyxem", "diffsims", "orix", "hyperspy", "numpy")
 
@@ -67,6 +77,10 @@ class Truth:
     weight: Array
     grain: NDArray[np.int64]
     thickness_angstrom: Array
+    phase_id: NDArray[np.int16]
+    """Phase of the dominant grain, -1 where there is no crystal. 0 in files that do not say: they hold one phase."""
+    phase2_id: NDArray[np.int16]
+    """That of the second grain."""
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -82,7 +96,8 @@ def read_truth(scan_path: str | Path) -> Truth | None:
         return None
     try:
         with np.load(path) as file:
-            return Truth(**{key: file[key] for key in Truth.__dataclass_fields__})
+            one_phase = dict.fromkeys(("phase_id", "phase2_id"), np.zeros(file["weight"].shape, np.int16))
+            return Truth(**{key: file[key] if key in file else one_phase[key] for key in Truth.__dataclass_fields__})
     except (KeyError, ValueError, OSError) as error:
         raise InputError(f"{path.name}: not a truth file ({error}). Remove it, or see docs/formats.md.") from error
 
@@ -103,22 +118,60 @@ def to_crystal_map(result: IndexResult) -> CrystalMap:
     )
 
 
-def write_index(result: IndexResult, folder: Path, *, recipe_toml: str) -> Path:
-    """Write an index folder under a temporary name, then rename it; nothing half-written stays."""
-    partial = folder.with_name(folder.name + ".partial-write")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
+    """InputError when no index can be put at ``out``: it exists and may not be replaced, is no index, or is no place.
+
+    A folder is replaced only if it is empty or holds the parts of an index and nothing else.
+    """
     try:
-        io.save(str(partial / "crystal_map.h5"), to_crystal_map(result))
+        place = out.resolve()
+        _check_place(place.parent)
+        (place.parent / (place.name + PARTIAL)).exists()  # a name that is too long for the disk is an OSError
+        exists = out.exists()
+        there = {path.name for path in out.iterdir()} if out.is_dir() else None
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError in Python 3.11 and 3.12
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{out}: cannot be made ({reason}). Choose another --out.") from error
+    if not exists:
+        return
+    if not overwrite:
+        raise InputError(f"{out}: exists already. Give --overwrite to replace it, or another --out.")
+    if there is None or (there and "index.json" not in there):
+        raise InputError(f"{out}: is not an index folder, so it is not replaced. Give another --out.")
+    if other := sorted(there - PARTS):
+        raise InputError(f"{out}: holds {other[0]}, no part of an index, so it is not replaced. Give another --out.")
+
+
+def _check_place(folder: Path) -> None:
+    """OSError unless a folder can be made in ``folder``, or in what there is of the way to it."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with tempfile.TemporaryDirectory(prefix=".dpcurate-", dir=there):
+        pass
+
+
+def write_index(result: IndexResult, folder: Path, *, recipe_toml: str) -> Path:
+    """Write an index folder under a temporary name, then rename it; nothing half-written stays.
+
+    Raises InputError when it cannot be written, mostly because there is no space.
+    """
+    place = folder.resolve()
+    partial = place.with_name(place.name + PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_map(result, partial / "crystal_map.h5")
         _write_candidates(result, partial / "candidates.zarr")
         (partial / "recipe.toml").write_text(recipe_toml, encoding="utf-8")
         write_maps(result, partial / "maps")
         (partial / "index.json").write_text(json.dumps(result.info, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error}). Free space or choose another --out.") from error
+        if place.exists():
+            shutil.rmtree(place)
+        partial.rename(place)
+    except (OSError, ValueError) as error:
+        reason = shards.no_space(error) or (str(error) if isinstance(error, OSError) else "")
+        if not reason:
+            raise
+        raise InputError(f"{folder}: cannot be written ({reason}). Free space or choose another --out.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -156,13 +209,20 @@ def software_versions() -> dict[str, str]:
     return {name: version(name) for name in SOFTWARE}
 
 
+def _write_map(result: IndexResult, path: Path) -> None:
+    """Write the crystal map by way of memory: h5py 3.16 ends the process by a fault when the disk fills under it."""
+    file = BytesIO()
+    orix_hdf5.file_writer(file, to_crystal_map(result))
+    path.write_bytes(file.getvalue())
+
+
 def _write_candidates(result: IndexResult, folder: Path) -> None:
     """Write the candidates as a Zarr v3 group; one chunk holds 64 x 64 pixels."""
     for name, dtype in CANDIDATES.items():
         data = np.ascontiguousarray(getattr(result, f"candidate_{name}"), dtype)
         spec = {
             "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str(folder / name)},
+            "kvstore": {"driver": "file", "path": str((folder / name).resolve())},
             "metadata": {
                 "shape": list(data.shape),
                 "data_type": np.dtype(dtype).name,
@@ -180,5 +240,9 @@ def _write_candidates(result: IndexResult, folder: Path) -> None:
 
 
 def _read_array(folder: Path) -> NDArray[Any]:
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}, "fill_missing_data_reads": False}
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(folder.resolve())},
+        "fill_missing_data_reads": False,
+    }
     return np.asarray(ts.open(spec, read=True).result().read().result())

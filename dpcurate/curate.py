@@ -2,45 +2,30 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dpcurate import labels as columns
-from dpcurate.card import card_text
-from dpcurate.crystal_maps import IndexResult, read_index, read_truth
+from dpcurate.crystal_maps import IndexResult, read_index
+from dpcurate.dataset_parts import Simulate, folder_of, geometry_of, scan_part, simulated_part, software, write_parts
 from dpcurate.errors import InputError
-from dpcurate.orientations import random_uniform
-from dpcurate.patterns import Blocks, Simulate, scan_patterns, simulated_patterns, storage_dtype
+from dpcurate.patterns import simulated_patterns
 from dpcurate.recipe import ScanRecipe
 from dpcurate.scans import Scan, open_scan, sha256_of
-from dpcurate.schema import Description, PhaseRecord, Source
-from dpcurate.simulate import simulate_patterns
-from dpcurate.store import dataset_root, write_dataset
+from dpcurate.schema import Description, PhaseRecord
+from dpcurate.simulation_plan import SimulationPlan, SimulationRecipe
+from dpcurate.simulator import make_simulator, training_parents
 
 SAME = 1e-6
 """Relative difference of two beam energies or precession angles that is rounding only."""
 
-SAMPLE_STREAM, SIMULATED_STREAM = 1, 2
-"""Keep the random draws that share one seed apart."""
+MAX_SEED = 2**31 - 1
 
-
-@dataclass(frozen=True)
-class Part:
-    """What one source gives to a dataset."""
-
-    source: Source
-    labels: columns.Labels
-    patterns: Blocks
-    dtype: np.dtype[Any]
+SAMPLE_STREAM = 1
+"""Keeps the draw of a sample apart from others that share its seed."""
 
 
 def build_dataset(
@@ -49,7 +34,8 @@ def build_dataset(
     name: str | None = None,
     min_confidence: float = 0.8,
     simulated: int = 0,
-    simulate: Simulate = simulate_patterns,
+    simulation: SimulationRecipe | None = None,
+    simulate: Simulate = simulated_patterns,
     seed: int = 0,
     root: str | Path | None = None,
     sample: int | None = None,
@@ -65,8 +51,10 @@ def build_dataset(
         Default: the first scan's, without its ending.
     min_confidence
         Pixels with a lower confidence are left out, 0 to 1.
-    simulated, simulate
-        How many patterns of random orientations to add, the phases in turn, and what makes them.
+    simulated, simulation
+        How many patterns with exact labels to add, the phases in turn, and how they are simulated.
+    simulate
+        Gives the patterns of a simulator's samples, block by block.
     seed
         Decides the split, the sample and the simulated orientations.
     root
@@ -86,6 +74,8 @@ def build_dataset(
     Patterns are read block by block. The split of a pixel depends on its scan's grains and the seed only.
     """
     options = {"name": name, "min_confidence": min_confidence, "simulated": simulated, "seed": seed, "sample": sample}
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"--seed {seed}: must be from 0 to {MAX_SEED}.")
     results = [read_index(Path(folder).resolve()) for folder in indexes]
     _check_alike(results)
     kept = _kept(results, min_confidence=min_confidence, simulated=simulated)
@@ -93,24 +83,56 @@ def build_dataset(
     phases, numbers = columns.merge_phases([index.phases for index in results])
     scans = [_open_unchanged(index) for index in results]
     shape = _pattern_shape(scans)
-    parts = [_scan_part(*each, seed=seed) for each in zip(results, scans, drawn, numbers, strict=True)]
+    parts = [scan_part(*each, seed=seed) for each in zip(results, scans, drawn, numbers, strict=True)]
+    plan = None
     if simulated:
-        calibration = results[0].info["calibration"]
-        part = _simulated_part(simulated, phases, calibration=calibration, shape=shape, simulate=simulate, seed=seed)
-        parts.append(part)
-    labels = columns.join([part.labels for part in parts])
-    dtype = storage_dtype(part.dtype for part in parts)
-    with tqdm(total=len(labels["split"]), desc="patterns", unit="pattern", disable=not progress) as bar:
-        return write_dataset(
-            dataset_root(root),
-            name=name or _default_name(scans[0]),
-            patterns=_counted(chain.from_iterable(part.patterns for part in parts), bar, dtype=dtype),
-            dtype=dtype,
-            pattern_shape=shape,
-            labels=labels,
-            description=_describe(results, parts, phases=phases, counts=_counts(results, kept, drawn), options=options),
-            card=partial(card_text, labels=labels),
-        )
+        geometry = geometry_of(results[0].info["calibration"], shape)
+        recipe = simulation or SimulationRecipe()
+        plan = SimulationPlan(recipe=recipe, geometry=geometry, seed=seed, number=simulated)
+        parents = training_parents(columns.join([part.labels for part in parts]), n_phases=len(phases))
+        parts.append(simulated_part(make_simulator(plan, phases, parents=parents), simulate=simulate))
+    calibration = results[0].info["calibration"]
+    description = Description(
+        beam_energy_kev=calibration["beam_energy_kev"],
+        precession_deg=calibration["precession_deg"],
+        phases=phases,
+        sources=tuple(part.source for part in parts),
+        counts=_counts(results, kept, drawn) | {"simulated": simulated},
+        recipe={"indexes": [str(index.folder) for index in results], **options},
+        simulation=plan.model_dump(mode="json") if plan else None,
+        software=software(),
+    )
+    return write_parts(
+        parts, description, name=name or _default_name(scans[0]), root=root, pattern_shape=shape, progress=progress
+    )
+
+
+def simulate_dataset(
+    plan: SimulationPlan,
+    phases: Sequence[PhaseRecord],
+    *,
+    name: str,
+    root: str | Path | None = None,
+    recipe: Mapping[str, object],
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Write a dataset of simulated patterns alone and return its folder; ``recipe`` says how it was asked for.
+
+    Patterns are simulated and written block by block. Raises InputError as `make_simulator` and the store do.
+    """
+    part = simulated_part(make_simulator(plan, phases, device=device))
+    description = Description(
+        beam_energy_kev=plan.geometry.beam_energy_kev,
+        precession_deg=plan.geometry.precession_deg,
+        phases=tuple(phases),
+        sources=(part.source,),
+        counts={"simulated": plan.number},
+        recipe=dict(recipe),
+        simulation=plan.model_dump(mode="json"),
+        software=software(),
+    )
+    return write_parts([part], description, name=name, root=root, pattern_shape=plan.geometry.shape, progress=progress)
 
 
 def _check_alike(results: Sequence[IndexResult]) -> None:
@@ -124,7 +146,7 @@ def _check_alike(results: Sequence[IndexResult]) -> None:
             raise InputError(f"{index.folder}: indexes a signal in memory; save the scan to a file and index that.")
         if digest in seen:
             raise InputError(f"{index.folder} and {seen[digest]} index the same scan; give one of them.")
-        seen[digest] = _folder(index)
+        seen[digest] = folder_of(index)
         for key, unit in (("beam_energy_kev", "keV"), ("precession_deg", "degrees of precession")):
             mine, other = index.info["calibration"][key], first.info["calibration"][key]
             if not math.isclose(mine, other, rel_tol=SAME):
@@ -185,42 +207,6 @@ def _pattern_shape(scans: Sequence[Scan]) -> tuple[int, int]:
     return int(rows), int(cols)
 
 
-def _scan_part(
-    index: IndexResult, scan: Scan, pixels: NDArray[np.int64], phases: NDArray[np.int16], *, seed: int
-) -> Part:
-    path = index.info["scan"]["path"]
-    split = columns.pixel_splits(index, seed=seed)
-    source = Source(
-        kind="scan",
-        index_path=str(index.folder),
-        index_sha256=sha256_of(_folder(index) / "crystal_map.h5"),
-        scan_path=path,
-        scan_sha256=index.info["scan"]["sha256"],
-    )
-    truth = read_truth(path)
-    if truth is not None and truth.weight.shape != index.shape:
-        raise InputError(f"{path}: the truth beside it has {truth.weight.shape} pixels, not {index.shape}; remove it.")
-    labels = columns.scan_labels(index, truth, pixels=pixels, phases=phases, split=split)
-    return Part(source, labels, scan_patterns(scan, pixels), scan.patterns.dtype)
-
-
-def _simulated_part(
-    n: int,
-    phases: Sequence[PhaseRecord],
-    *,
-    calibration: Mapping[str, Any],
-    shape: tuple[int, int],
-    simulate: Simulate,
-    seed: int,
-) -> Part:
-    orientation = random_uniform(n, seed=np.random.default_rng([seed, SIMULATED_STREAM]))
-    phase_id = np.sort(np.arange(n) % len(phases)).astype(np.int16)
-    labels = columns.simulated_labels(orientation, phase_id, calibration=calibration, seed=seed)
-    patterns = simulated_patterns(labels, phases, calibration=calibration, shape=shape, simulate=simulate, seed=seed)
-    source = Source(kind="simulated", note=f"{simulate.__module__}.{simulate.__name__}, seed {seed}")
-    return Part(source, labels, patterns, np.dtype(np.uint16))
-
-
 def _counts(
     results: Sequence[IndexResult], kept: list[NDArray[np.int64]], drawn: list[NDArray[np.int64]]
 ) -> dict[str, int]:
@@ -235,40 +221,9 @@ def _counts(
     }
 
 
-def _describe(
-    results: Sequence[IndexResult],
-    parts: Sequence[Part],
-    *,
-    phases: tuple[PhaseRecord, ...],
-    counts: dict[str, int],
-    options: Mapping[str, object],
-) -> Description:
-    calibration = results[0].info["calibration"]
-    return Description(
-        beam_energy_kev=calibration["beam_energy_kev"],
-        precession_deg=calibration["precession_deg"],
-        phases=phases,
-        sources=tuple(part.source for part in parts),
-        counts=counts | {"simulated": sum(len(p.labels["split"]) for p in parts if p.source.kind == "simulated")},
-        recipe={"indexes": [str(index.folder) for index in results], **options},
-        software={package: version(package) for package in ("dpcurate", "numpy", "tensorstore")},
-    )
-
-
-def _folder(index: IndexResult) -> Path:
-    assert index.folder is not None, "read_index gives the folder"
-    return index.folder
-
-
 def _default_name(scan: Scan) -> str:
     stem = scan.path.stem if scan.path else ""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "dataset"
-
-
-def _counted(blocks: Iterable[NDArray[Any]], bar: tqdm, *, dtype: np.dtype[Any]) -> Blocks:
-    for block in blocks:
-        yield block.astype(dtype, copy=False)
-        bar.update(len(block))
 
 
 def _total(pixels: list[NDArray[np.int64]]) -> int:

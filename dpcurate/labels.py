@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from dpcurate.crystal_maps import IndexResult, Truth
 from dpcurate.errors import InputError
 from dpcurate.orientations import turn_pattern
-from dpcurate.schema import LABELS, PhaseRecord
+from dpcurate.schema import CONDITIONS, LABELS, PhaseRecord
+from dpcurate.simulation_plan import Geometry
+from dpcurate.simulator import Drawn
 from dpcurate.splits import split_groups
 
 Labels = dict[str, NDArray[Any]]
@@ -94,33 +96,55 @@ def scan_labels(
         "true_orientation": turn_pattern(exact, -rotation_deg),
         "true_grain": np.full(n, -1) if truth is None else truth.grain.ravel()[pixels],
         "true_weight": np.full(n, np.nan) if truth is None else truth.weight.ravel()[pixels],
+        **_second_grain(truth, pixels, phases=phases, rotation_deg=rotation_deg),
+        "draw": np.full(n, -1),
+        "conditions": np.full((n, len(CONDITIONS)), np.nan),
     }
+    if truth is not None:
+        labels["conditions"][:, CONDITIONS.index("thickness_angstrom")] = truth.thickness_angstrom.ravel()[pixels]
     for name in ("confidence", "correlation", "reliability", "agreement"):
         labels[name] = getattr(index, name).ravel()[pixels]
     return labels
 
 
-def simulated_labels(
-    orientation: NDArray[np.float64], phase_id: NDArray[np.int16], *, calibration: Mapping[str, Any], seed: int
-) -> Labels:
+def simulated_labels(drawn: Drawn, geometry: Geometry, *, seed: int) -> Labels:
     """Labels of simulated patterns, exact, each a group of its own for the split; all but ``source``."""
-    n = len(orientation)
+    n = len(drawn.index)
     unknown = np.full(n, np.nan)
+    single = drawn.weight == 1
+    calibration = {"center_xy": geometry.center_xy, "scale_inv_angstrom": geometry.scale_inv_angstrom}
     return {
-        "orientation": orientation,
-        "phase_id": phase_id,
+        "orientation": drawn.orientation,
+        "phase_id": drawn.phase_id,
         "grain_id": np.full(n, -1),
         "split": split_groups(np.arange(n), seed=seed),
         "pixel": np.full((n, 2), -1),
         **_calibration(calibration, n),
-        "true_orientation": orientation,
+        "true_orientation": drawn.orientation,
+        "true_orientation2": np.where(single[:, None], drawn.orientation, drawn.orientation2),
+        "true_phase2_id": np.where(single, drawn.phase_id, drawn.phase2_id),
         "true_grain": np.full(n, -1),
-        "true_weight": np.ones(n),
+        "true_weight": drawn.weight,
+        "draw": drawn.index,
+        "conditions": np.stack([column.cpu().numpy() for column in drawn.conditions.as_columns().values()], axis=1),
         "confidence": np.ones(n),
         "correlation": unknown,
         "reliability": unknown,
         "agreement": unknown,
     }
+
+
+def _second_grain(
+    truth: Truth | None, pixels: NDArray[np.int64], *, phases: NDArray[np.int16], rotation_deg: float
+) -> Labels:
+    """The second grain in the probe at some pixels, as far as the truth knows it."""
+    n = len(pixels)
+    if truth is None:
+        return {"true_orientation2": np.full((n, 4), np.nan), "true_phase2_id": np.full(n, -1)}
+    second = turn_pattern(truth.quat2.reshape(-1, 4)[pixels], -rotation_deg)
+    number = truth.phase2_id.ravel()[pixels]
+    phase2_id = np.where((number >= 0) & (number < len(phases)), phases[np.clip(number, 0, len(phases) - 1)], -1)
+    return {"true_orientation2": second, "true_phase2_id": phase2_id}
 
 
 def join(parts: Sequence[Labels]) -> Labels:

@@ -28,6 +28,8 @@ def read_manifest(path: Path) -> Manifest:
             raise InputError(
                 f"{file}: format version {version}, but this program reads up to {FORMAT_VERSION}; update dpcurate."
             )
+        if isinstance(version, int) and version < FORMAT_VERSION:
+            raise InputError(f"{file}: format version {version} of an older dpcurate; build this dataset again.")
         manifest = Manifest.model_validate_json(text)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         first = str(error).splitlines()[0]

@@ -1,21 +1,22 @@
 """Streams of patterns for a dataset, block by block, in the order of its labels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dpcurate.scans import Scan, reading
-from dpcurate.schema import PATTERN_DTYPES, PhaseRecord
+from dpcurate.schema import PATTERN_DTYPES
+from dpcurate.simulator import SIMULATED_AT_ONCE, Simulator, draw, simulate
 
 BLOCK_BYTES = 256_000_000
 """Most memory that one block of a scan's rows takes, unless a single row takes more."""
 
-SIMULATED_AT_ONCE = 256
-
 Blocks = Iterator[NDArray[Any]]
-Simulate = Callable[..., NDArray[np.uint16]]
 
 
 def storage_dtype(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
@@ -47,22 +48,22 @@ def rows_at_once(scan: Scan) -> int:
     return int(most if most < chunk else most // chunk * chunk)
 
 
-def simulated_patterns(
-    labels: Mapping[str, NDArray[Any]],
-    phases: Sequence[PhaseRecord],
-    *,
-    calibration: Mapping[str, Any],
-    shape: tuple[int, int],
-    simulate: Simulate,
-    seed: int,
-) -> Blocks:
-    """Patterns of these orientations and phases, at most 256 of one phase at a time, blocks ``(any, h, w)``.
+def simulated_patterns(simulator: Simulator, index: NDArray[np.int64]) -> Blocks:
+    """Patterns of the samples ``index`` (n,) of a simulator, block by block, blocks ``(any, h, w)``.
 
-    ``labels`` holds ``orientation`` ``(n, 4)`` and ``phase_id`` ``(n,)``, sorted by phase.
+    On a CPU as many blocks are made at a time as torch has threads, each by one: small steps share a thread badly.
     """
-    for number, phase in enumerate(phases):
-        orientation = labels["orientation"][labels["phase_id"] == number]
-        for start in range(0, len(orientation), SIMULATED_AT_ONCE):
-            own_seed = int(np.random.SeedSequence([seed, number, start]).generate_state(1)[0])
-            block = orientation[start : start + SIMULATED_AT_ONCE]
-            yield simulate(phase, block, calibration=calibration, shape=shape, seed=own_seed)
+    parts = [index[start : start + SIMULATED_AT_ONCE] for start in range(0, len(index), SIMULATED_AT_ONCE)]
+    workers = torch.get_num_threads() if simulator.device.type == "cpu" else 1
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: deque[Future[NDArray[np.uint16]]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(_simulated, simulator, part))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _simulated(simulator: Simulator, index: NDArray[np.int64]) -> NDArray[np.uint16]:
+    return simulate(simulator, draw(simulator, index))

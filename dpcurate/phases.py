@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from diffpy.structure import Atom as DiffpyAtom
 from diffpy.structure import Lattice, Structure
-from diffpy.structure.parsers import getParser
 from diffpy.structure.spacegroups import GetSpaceGroup
-from diffpy.structure.structureerrors import StructureFormatError
 from diffpy.structure.symmetryutilities import ExpandAsymmetricUnit
+from diffsims.utils.sim_utils import get_scattering_params_dict
 from orix.crystal_map import Phase
 from scipy.spatial.transform import Rotation
 
+from dpcurate.cif import OPERATOR_KEYS, no_symmetry, read_structure
 from dpcurate.errors import InputError
-from dpcurate.schema import Atom, PhaseRecord
+from dpcurate.schema import Atom, PhaseRecord, ScatteringFactor
 
 NUMBER_KEYS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 NAME_KEYS = (
@@ -23,7 +23,6 @@ NAME_KEYS = (
     "_space_group_name_Hall",
     "_symmetry_space_group_name_Hall",
 )
-OPERATOR_KEYS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop.operation_xyz")
 
 
 def read_cif(path: str | Path) -> PhaseRecord:
@@ -32,24 +31,19 @@ def read_cif(path: str | Path) -> PhaseRecord:
     Raises
     ------
     InputError
-        If the file is missing or unreadable, states no symmetry, or lists operators that do not agree with its space
-        group number (such a file would load as P1 with most atoms missing).
+        If the file is missing or unreadable, lacks cell or coordinates, states no symmetry, or lists operators that do
+        not agree with its space group number (such a file would load as P1 with most atoms missing).
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file. A phase is a CIF file: give one with --phase.")
-    parser = getParser("cif")
     try:
-        structure = parser.parseFile(str(path))
-    except (StructureFormatError, ValueError, KeyError, TypeError, IndexError) as error:
-        if "unknown space group identifier ''" in str(error):
-            raise _no_symmetry(path.name) from error
-        raise InputError(f"{path.name}: not readable as a CIF ({_first_line(error)}). Give a valid one.") from error
-    if not structure:
-        raise InputError(f"{path.name}: has no atoms. A CIF with a cell, symmetry and atom sites is needed.")
-    number = _checked_space_group(parser, path.name)
-    name = path.stem.removeprefix("crystals_")
-    return phase_record(structure, parser.spacegroup.symop_list, name=name, space_group=number)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: not readable as a CIF ({error}). Save it as UTF-8 text.") from error
+    structure, operators, found, block = read_structure(text, name=path.name)
+    number = _checked_space_group(block, operators, found=found, name=path.name)
+    return phase_record(structure, operators, name=path.stem.removeprefix("crystals_"), space_group=number)
 
 
 def phase_record(structure: Structure, operators: list, *, name: str, space_group: int) -> PhaseRecord:
@@ -80,6 +74,7 @@ def phase_record(structure: Structure, operators: list, *, name: str, space_grou
         lattice=tuple(round(float(value), 6) for value in cell.abcABG()),
         atoms=atoms,
         symmetry=tuple(tuple(float(component) for component in q) for q in symmetry),
+        scattering=_scattering({atom.element for atom in atoms}, name=name),
     )
 
 
@@ -112,29 +107,34 @@ def _proper_rotations(fractional: list[np.ndarray], base: np.ndarray) -> np.ndar
     return Rotation.from_matrix(proper[np.sort(first)]).as_quat(scalar_first=True)
 
 
-def _checked_space_group(parser: Any, name: str) -> int:
+def _scattering(elements: set[str], *, name: str) -> tuple[ScatteringFactor, ...]:
+    """Scattering factors from diffsims' table; InputError names the elements that are not in it."""
+    table = get_scattering_params_dict("lobato")
+    unknown = sorted(elements - table.keys())
+    if unknown:
+        raise InputError(f"phase {name}: no scattering factor of {', '.join(unknown)}. Correct the element in the CIF.")
+    return tuple(
+        ScatteringFactor(element=element, terms=tuple(float(value) for value in np.ravel(table[element])))
+        for element in sorted(elements)
+    )
+
+
+def _checked_space_group(block: Any, operators: list[Any], *, found: int, name: str) -> int:
     """Return the space group's number, once the file's own operators were found to agree with it."""
-    block = parser.ciffile[parser.ciffile.keys()[0]]
     stated = next((str(block[key]) for key in NUMBER_KEYS if key in block), None)
     if not any(key in block for key in NUMBER_KEYS + NAME_KEYS + OPERATOR_KEYS):
-        raise _no_symmetry(name)
-    found = parser.spacegroup
-    n_found = len({tuple(np.ravel(operator.R)) for operator in found.symop_list})
+        raise no_symmetry(name)
     if stated is not None and stated.isdigit() and 1 <= int(stated) <= 230:
-        n_stated = len({tuple(np.ravel(operator.R)) for operator in GetSpaceGroup(int(stated)).symop_list})
+        n_found, n_stated = (_point_operations(some) for some in (operators, GetSpaceGroup(int(stated)).symop_list))
         if n_stated != n_found:
             raise InputError(
                 f"{name}: states space group {stated} ({n_stated} point operations) but its operators make {n_found}. "
                 "Export the CIF with all symmetry operators."
             )
         return int(stated)
-    return int(found.number) if 1 <= int(found.number) <= 230 else 1
+    return found if 1 <= found <= 230 else 1
 
 
-def _no_symmetry(name: str) -> InputError:
-    return InputError(f"{name}: states no symmetry. Add its space group and operators, or export the CIF anew.")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =>.\t")]
-    return lines[0][:120] if lines else type(error).__name__
+def _point_operations(operators: list[Any]) -> int:
+    """Return how many there are, translations aside."""
+    return len({tuple(np.ravel(operator.R)) for operator in operators})

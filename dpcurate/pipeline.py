@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dpcurate.bad_patterns import unusable, usable
 from dpcurate.confidence import confidence, neighbour_agreement, reliability
-from dpcurate.crystal_maps import IndexResult, software_versions, write_index
+from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.errors import InputError
 from dpcurate.grains import find_grains
 from dpcurate.library import TemplateLibrary, build_library, with_spots_beyond
@@ -23,7 +24,7 @@ from dpcurate.orientations import turn_pattern
 from dpcurate.phases import read_cif
 from dpcurate.preprocess import k_max_of, prepare_polar
 from dpcurate.recipe import Recipe, recipe_toml
-from dpcurate.scans import Scan, open_scan, reading, sha256_of, unusable
+from dpcurate.scans import Scan, open_scan, reading, sha256_of
 from dpcurate.schema import PhaseRecord
 
 BAND_PATTERNS = 256
@@ -47,16 +48,20 @@ def index_scan(source: Any, recipe: Recipe, *, out: Path | None = None, overwrit
     Raises
     ------
     InputError
-        For every bad input: scan, calibration, phases, an ``out`` that exists already, no space.
+        For every bad input: scan, calibration, phases, not one usable pattern, an ``out`` that exists already or is no
+        index, no space.
     """
-    if out is not None and out.exists() and not overwrite:
-        raise InputError(f"{out}: exists already. Give --overwrite to replace it, or another --out.")
+    if out is not None:
+        check_replaceable(out, overwrite=overwrite)
     scan = open_scan(source, recipe.scan)
     phases = read_phases(recipe.phases)
     scan_record = {"path": str(scan.path) if scan.path else None, "sha256": sha256_of(scan.path) if scan.path else None}
     key = hashlib.sha256((str(scan_record) + recipe_toml(recipe) + str(phases)).encode()).hexdigest()[:16]
-    keep = out.with_name(out.name + ".partial") if out is not None and scan.path is not None else None
+    keep = _partial(out) if out is not None and scan.path is not None else None
     matched = match_scan(scan, phases, recipe, keep=keep / key if keep is not None else None)
+    if keep is not None and np.any(list(matched.skipped.values()), axis=0).all():
+        shutil.rmtree(keep, ignore_errors=True)  # there is nothing to go on from
+    usable(matched.skipped, name=scan.name)
     info = {
         "scan": scan_record,
         "shape": list(scan.shape),
@@ -167,7 +172,6 @@ def _bands(
 ) -> Any:
     """Yield (packed matches, skipped masks) of one band of rows after another."""
     rows, columns = scan.shape
-    name = scan.path.name if scan.path is not None else "signal"
     with tqdm(total=rows * columns, desc="index", unit="pattern", smoothing=0.1) as progress:
         for first in range(0, rows, height):
             rows_here = slice(first, min(first + height, rows))
@@ -175,7 +179,7 @@ def _bands(
             if kept is not None and kept.is_file():
                 band = _load_band(kept)
             else:
-                with reading(name):
+                with reading(scan.name):
                     band = _match_band(scan, polar, libraries, templates, recipe, rows=rows_here)
                 if kept is not None:
                     _save_band(kept, band)
@@ -199,14 +203,21 @@ def _match_band(
     return packed, unusable(patterns)
 
 
+def _partial(out: Path) -> Path:
+    """Return the folder beside ``out`` that keeps the bands that are done."""
+    place = out.resolve()
+    return place.with_name(place.name + ".partial")
+
+
 def _save_band(path: Path, band: tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".tmp.npz")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"packed": band[0], **{f"skip {reason}": mask for reason, mask in band[1].items()}}
         np.savez(partial, **arrays)
         partial.rename(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise InputError(f"{path.parent}: cannot be written ({error}). Free space, then run again.") from error
 
 

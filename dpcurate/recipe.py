@@ -1,15 +1,23 @@
 """The recipe: every choice of an indexing run, from defaults, a TOML file and options, in rising order of authority."""
 
+import re
 import tomllib
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from dpcurate.errors import InputError
 from dpcurate.schema import Record
 
 DEFAULT_RECIPE = "dpcurate.toml"
 """Read from the working folder when no recipe is named."""
+
+OTHER_SECTIONS = ("simulation", "virtual_scan")
+"""Sections that only the commands that simulate know and check: indexing needs nothing of what they are made of."""
+
+OFF = "off"
+"""TOML has no None."""
 
 
 class ScanRecipe(Record):
@@ -76,35 +84,67 @@ class Recipe(Record):
         return self
 
 
+R = TypeVar("R", bound=Recipe)
+
+
 def load_recipe(path: str | Path | None = None, **overrides: object) -> Recipe:
     """Return the recipe of a TOML file (default: `dpcurate.toml` here, if there is one) with options laid over it.
 
-    ``overrides`` are ``section__key=value``, or ``phases=...``; None means not given. Phase files in the recipe are
-    taken relative to it; the recipe returned holds their full paths, so that it can be used again anywhere.
-    Raises InputError for a missing file, broken TOML, unknown keys and values out of range.
+    See `read_recipe`. Sections that belong to other commands (`OTHER_SECTIONS`) are left to them.
+    """
+    return read_recipe(Recipe, path, **overrides)
+
+
+def read_recipe(kind: type[R], path: str | Path | None = None, **overrides: object) -> R:
+    """Return the recipe of one kind of command, as `load_recipe` does.
+
+    ``overrides`` are ``section__key=value``, to any depth, or ``phases=...``; None means not given. Files that the
+    recipe names are taken relative to it; the recipe returned holds full paths of phases, so that it can be used again
+    anywhere. The word "off" stands for None. Raises InputError for a missing file, broken TOML, unknown keys and values
+    out of range.
     """
     if path is None and Path(DEFAULT_RECIPE).is_file():
         path = DEFAULT_RECIPE
-    tree = _read_toml(Path(path)) if path is not None else {}
-    if path is not None and isinstance(tree.get("phases"), list):
-        tree["phases"] = [str(Path(path).parent / str(phase)) for phase in tree["phases"]]
+    tree = _found(_read_toml(Path(path)), Path(path).parent) if path is not None else {}
+    tree = {key: value for key, value in tree.items() if key in kind.model_fields or key not in OTHER_SECTIONS}
     for key, value in overrides.items():
-        if value is None:
-            continue
-        section, _, name = key.partition("__")
-        if name:
-            tree.setdefault(section, {})[name] = value
-        else:
-            tree[section] = value
+        if value is not None:
+            _lay_over(tree, key.split("__"), value)
     try:
-        recipe = Recipe.model_validate(tree)
+        recipe = kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
         name = Path(path).name if path is not None else "options"
-        given = "" if isinstance(first["input"], dict) else f", given {first['input']!r}"
-        raise InputError(f"{name}: {where}: {first['msg']}{given}. See docs/recipe.md for every key.") from error
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(first["input"], (dict, BaseModel)) else f", given {first['input']!r}"
+        raise InputError(f"{name}: {where}: {message}{given}. See docs/recipe.md for every key.") from error
     return recipe.model_copy(update={"phases": tuple(str(Path(phase).resolve()) for phase in recipe.phases)})
+
+
+def _found(tree: dict, folder: Path) -> dict:
+    """A TOML tree with the files that it names relative to its folder, and "off" read as None."""
+    tree = {key: _switched(value) for key, value in tree.items()}
+    if isinstance(tree.get("phases"), list):
+        tree["phases"] = [str(folder / str(phase)) for phase in tree["phases"]]
+    section = tree.get("virtual_scan")
+    if isinstance(section, dict) and isinstance(section.get("microstructure"), str):
+        section["microstructure"] = str(folder / section["microstructure"])
+    return tree
+
+
+def _switched(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _switched(inner) for key, inner in value.items()}
+    return None if value == OFF else value
+
+
+def _lay_over(tree: dict, keys: list[str], value: object) -> None:
+    """Put a value into nested tables."""
+    for key in keys[:-1]:
+        inner = tree.get(key, {})
+        tree[key] = tree = dict(inner) if isinstance(inner, dict) else {}
+    tree[keys[-1]] = value
 
 
 def parse_center(text: str | None) -> tuple[float, float] | None:
@@ -118,14 +158,44 @@ def parse_center(text: str | None) -> tuple[float, float] | None:
     return column, row
 
 
-def recipe_toml(recipe: Recipe) -> str:
-    """Return the recipe as TOML that `load_recipe` reads back; keys that are None are left out."""
-    tree = recipe.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {_toml_value(value)}" for key, value in tree.items() if not isinstance(value, dict)]
-    for section, values in tree.items():
-        if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
+def recipe_toml(recipe: Record) -> str:
+    """Return a recipe as TOML that `read_recipe` reads back; what is None is left out, or "off" if it is no default."""
+    return "\n".join(_toml_table(_settings(recipe), ())).strip() + "\n"
+
+
+def _settings(record: Record) -> dict[str, object]:
+    """Settings of a record and the records in it; None where it is the default is left out, "off" elsewhere."""
+    found: dict[str, object] = {}
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if value is not None:
+            found[name] = _plain(value)
+        elif field.get_default(call_default_factory=True) is not None:
+            found[name] = OFF
+    return found
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Record):
+        return _settings(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+
+
+def _toml_table(table: dict, path: tuple[str, ...]) -> list[str]:
+    """Lines of a table, then of the tables in it."""
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items() if key not in inner]
+    if path and (lines or not inner):
+        lines = ["", f"[{'.'.join(map(_toml_key, path))}]", *lines]
+    for key, value in inner.items():
+        lines += _toml_table(value, (*path, key))
+    return lines
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _toml_value(value: object) -> str:
@@ -133,6 +203,8 @@ def _toml_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return repr(value)

@@ -1,4 +1,4 @@
-"""Scan files: anything HyperSpy reads, opened lazily, with a calibration; bad patterns are found, never guessed at."""
+"""Scan files: anything HyperSpy reads, opened lazily, with a calibration."""
 
 import hashlib
 import logging
@@ -12,7 +12,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from numpy.typing import NDArray
 
 from dpcurate.calibration import Calibration, calibrate
 from dpcurate.errors import InputError
@@ -23,10 +22,8 @@ DATA_ERRORS = (OSError, EOFError, RuntimeError, zlib.error)
 
 OPEN_ERRORS = (*DATA_ERRORS, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error)
 """What the many format readers raise when they open a damaged file."""
-
-NEGATIVE_SHARE = 0.1
-"""A pattern whose negative counts sum to more than this share of its positive ones is not a measurement of electrons;
-below it, they are readout noise of a background-subtracted detector."""
+REAL = "buif"
+"""Kinds of numbers, as numpy calls them, that counts can be: boolean, integer, floating."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,11 @@ class Scan:
     calibration: Calibration
 
     @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return self.path.name if self.path is not None else "signal"
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the scan."""
         return self.patterns.shape[:2]
@@ -47,7 +49,8 @@ class Scan:
 def open_scan(source: Any, recipe: ScanRecipe | None = None) -> Scan:
     """Open a scan lazily: a path to anything HyperSpy/RosettaSciIO reads, a 4D .npy file, or a HyperSpy signal.
 
-    Raises InputError for a missing or unreadable file, data that is not 4D, and a calibration that is nowhere stated.
+    Raises InputError for a missing or unreadable file, data that is not 4D or no real numbers, and a calibration that
+    is nowhere stated or cannot be.
     """
     recipe = recipe or ScanRecipe()
     path = Path(source).resolve() if isinstance(source, (str, Path)) else None
@@ -59,6 +62,8 @@ def open_scan(source: Any, recipe: ScanRecipe | None = None) -> Scan:
             f"{name}: has {dimensions[0]} scan and {dimensions[1]} detector axes, shape {signal.data.shape}. "
             "A 4D scan is needed: rows, columns, detector rows, detector columns."
         )
+    if signal.data.dtype.kind not in REAL:
+        raise InputError(f"{name}: its patterns hold {signal.data.dtype}, and counts are needed: real numbers.")
     if min(signal.data.shape[2:]) < 16:
         raise InputError(f"{name}: its patterns are {signal.data.shape[2:]} pixels; at least 16 x 16 are needed.")
     with reading(name):
@@ -92,16 +97,6 @@ def sha256_of(path: Path) -> str:
                 while block := stream.read(1 << 22):
                     digest.update(block)
     return digest.hexdigest()
-
-
-def unusable(patterns: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Return masks ``(...)`` of patterns ``(..., h, w)`` to be skipped, by reason: not finite, negative, or empty."""
-    counts = np.asarray(patterns, np.float64)
-    broken = np.asarray(~np.isfinite(counts).all(axis=(-2, -1)))
-    counts = np.where(broken[..., None, None], 0, counts)
-    positive, negative = np.clip(counts, 0, None).sum((-2, -1)), -np.clip(counts, None, 0).sum((-2, -1))
-    below_zero = ~broken & (negative > NEGATIVE_SHARE * positive) & (negative > 0)
-    return {"not finite": broken, "negative": below_zero, "empty": ~broken & ~below_zero & (positive <= 0)}
 
 
 def _load(path: Path) -> Any:

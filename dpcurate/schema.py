@@ -3,13 +3,13 @@
 Needs numpy and pydantic only.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when a reader of the old layout would misread the new one."""
 
 SPLITS = ("train", "validation", "test")
@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 class Record(BaseModel):
     """A frozen record that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Atom(Record):
@@ -33,6 +33,13 @@ class Atom(Record):
     u_iso_angstrom2: float = 0.0
 
 
+class ScatteringFactor(Record):
+    """Electron scattering factor of an element: five pairs a, b of Lobato & Van Dyck 2014, Angstrom and Angstrom^2."""
+
+    element: str
+    terms: tuple[float, ...] = Field(min_length=10, max_length=10)
+
+
 class PhaseRecord(Record):
     """A crystal phase: cell, all its atoms, and the proper rotations of its Laue group in the crystal frame."""
 
@@ -42,6 +49,7 @@ class PhaseRecord(Record):
     lattice: tuple[float, float, float, float, float, float] = Field(description="a, b, c in Angstrom, then degrees")
     atoms: tuple[Atom, ...]
     symmetry: tuple[tuple[float, float, float, float], ...]
+    scattering: tuple[ScatteringFactor, ...] = Field((), description="of each element")
 
     def proper_rotations(self) -> NDArray[np.float64]:
         """Proper rotations of the Laue group, quaternions of shape ``(n_symmetry, 4)``."""
@@ -90,6 +98,16 @@ class Label(Record):
 
 QUATERNION = ("w", "x", "y", "z")
 
+CONDITIONS = (
+    *("instrument", "dose_electrons", "thickness_angstrom", "mosaic_deg", "first_weight", "direct_share"),
+    *("inelastic_share", "inelastic_sigma_px", "diffuse_share", "diffuse_width_inv_angstrom", "diffuse_core_share"),
+    *("diffuse_core_width_inv_angstrom", "ring_share", "ring_radius_inv_angstrom", "ring_width_inv_angstrom"),
+    *("shift_x_px", "shift_y_px", "scale_error", "ellipse_ratio", "ellipse_angle_deg", "spot_sigma_px"),
+    *("convergence_mrad", "point_spread_sigma_px", "beam_stop_radius_px", "gain_counts_per_electron"),
+    *("readout_noise_counts", "hot_fraction", "hot_electrons", "dead_fraction"),
+)
+"""What a simulated pattern was taken under, in the order of ``conditions.Conditions``, which says what each means."""
+
 LABELS: dict[str, Label] = {
     "orientation": Label(dtype="float64", parts=QUATERNION, meaning="the label, unit quaternion, lab to crystal"),
     "phase_id": Label(dtype="int16", meaning="index into the manifest's phases"),
@@ -104,8 +122,14 @@ LABELS: dict[str, Label] = {
     "center_xy": Label(dtype="float32", parts=("column", "row"), unit="pixel", meaning="the direct beam"),
     "scale": Label(dtype="float32", unit="1/Angstrom per pixel", meaning="q_x = (column - center) * scale"),
     "true_orientation": Label(dtype="float64", parts=QUATERNION, meaning="exact orientation; NaN where unknown"),
+    "true_orientation2": Label(
+        dtype="float64", parts=QUATERNION, meaning="of the second grain in the probe; of a single one, again the first"
+    ),
+    "true_phase2_id": Label(dtype="int16", meaning="phase of the second grain; -1 where unknown"),
     "true_grain": Label(dtype="int32", meaning="exact grain; -1 where unknown"),
     "true_weight": Label(dtype="float32", meaning="exact share of the true grain, 1 inside it; NaN where unknown"),
+    "draw": Label(dtype="int64", meaning="number of the sample among those of the manifest's simulation; scans: -1"),
+    "conditions": Label(dtype="float32", parts=CONDITIONS, meaning="what a pattern was simulated under; scans: NaN"),
 }
 """Every array of a dataset but ``patterns``."""
 
@@ -122,6 +146,7 @@ class Description(Record):
     sources: tuple[Source, ...]
     counts: dict[str, int]
     recipe: dict[str, object]
+    simulation: dict[str, Any] | None = Field(None, description="a `simulator.SimulationPlan`: makes more of the same")
     software: dict[str, str]
 
 

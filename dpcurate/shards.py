@@ -149,7 +149,7 @@ def _where(message: str, folder: Path) -> str:
 
 
 def _location(path: Path) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.absolute())}}
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
 
 
 def _bytes() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dpcurate import orientations
+from dpcurate import counters, orientations
 from dptrain.config import AugmentConfig, InputConfig
 
 N_DRAWS = 8
@@ -41,25 +41,15 @@ def no_change(n: int) -> Change:
 def uniform_draws(index: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.float64]:
     """``N_DRAWS`` numbers in [0, 1) for each sample index ``(n,)``, shape ``(n, N_DRAWS)``.
 
-    A counter-based generator (SplitMix64's finalizer: Steele, Lea, Flood, OOPSLA 2014): what a sample gets depends on
-    seed, epoch and its index alone, not on batches, processes or what was drawn before.
+    What a sample gets depends on seed, epoch and its index alone, not on batches, processes or what was drawn before.
     """
-    state = np.full((1, 1), seed, np.uint64)
-    for word in (np.array([epoch]), np.asarray(index)[:, None], np.arange(N_DRAWS)):
-        state = _mixed(state + (word.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return counters.uniform(index, seed=seed, stream=epoch, n=N_DRAWS)
 
 
 def draw_change(index: ArrayLike, config: AugmentConfig, *, seed: int, epoch: int) -> Change:
     """The random changes of the samples ``index`` ``(n,)`` in one epoch, as widely as the config says."""
     u = uniform_draws(index, seed=seed, epoch=epoch)
-    normal = np.sqrt(-2 * np.log1p(-u[:, 2:5])) * np.cos(2 * np.pi * u[:, 5:8])  # Box and Muller 1958
+    normal = counters.normal(u[:, 2:5], u[:, 5:8])
     return Change(
         angle_deg=360 * u[:, 0] * config.turn,
         mirror=(u[:, 1] < 0.5) & config.mirror,

@@ -196,8 +196,8 @@ def write_aside(path: Path, content: bytes) -> None:
         aside.replace(path)
     except OSError as error:
         raise InputError(
-            f"{path}: could not be written ({error.strerror}, {len(content) / 1e6:.1f} MB); make room and go on with "
-            "--resume, or choose another folder with --runs."
+            f"{path}: could not be written ({error.strerror}, {len(content) / 1e6:.1f} MB); make room, or choose "
+            "another folder, and give the command again; a run goes on with --resume."
         ) from error
     finally:
         aside.unlink(missing_ok=True)

@@ -13,6 +13,9 @@ from dptrain import predict_cli
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+INTERRUPTED = 130
+"""What typer exits with, and without a word, after Ctrl-C."""
+
 
 @app.callback()
 def commands() -> None:
@@ -48,6 +51,9 @@ def run(
         Path | None, typer.Option(help="Pretrained weights (.safetensors) in place of timm's hub.")
     ] = None,
     label_source: Annotated[str | None, typer.Option(help="label, or truth where it is known.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Draw the simulated training patterns anew in every epoch.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
 ) -> None:
     """Train a network. The defaults are the cnn and the newest dataset.
@@ -66,6 +72,7 @@ def run(
         "input": {"size": input_size} if input_size is not None else None,
         "weights": str(weights.resolve()) if weights else None,
         "label_source": label_source,
+        "fresh": fresh or None,
     }
     folder = start(options, dataset=dataset, root=root, name=name, runs_dir=runs, device=device, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # torchrun numbers its processes
@@ -86,6 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("interrupted; a run goes on with the same command and --resume", err=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class TrainConfig(Record):
     dataset: DatasetReference | None = None
     weights: str | None = Field(None, description="file of pretrained weights; none: timm's hub")
     label_source: Literal["label", "truth"] = "label"
+    fresh: bool = Field(False, description="simulated training patterns are drawn anew for every epoch")
     seed: int = Field(0, ge=0, lt=2**31)
     epochs: int | None = Field(None, ge=1, description="none: as many as show patterns_seen patterns")
     patterns_seen: int = Field(800_000, ge=1, description="training patterns shown when epochs is not given")

@@ -22,7 +22,8 @@ class Samples:
     """The labels of one split of a dataset, in memory; ``index`` (n,) says where each pattern lies in the dataset.
 
     ``orientation`` (n, 4) is what the network learns, ``true_orientation`` (n, 4) is NaN where it is unknown;
-    ``phase_id`` (n,); ``center_xy`` (n, 2) in pixels (column, row); ``scale`` (n,) in 1/Angstrom per pixel.
+    ``phase_id`` (n,); ``center_xy`` (n, 2) in pixels (column, row); ``scale`` (n,) in 1/Angstrom per pixel;
+    ``draw`` (n,) is the number of a simulated sample, -1 for one of a scan.
     """
 
     index: Index
@@ -31,6 +32,7 @@ class Samples:
     phase_id: NDArray[np.int16]
     center_xy: NDArray[np.float32]
     scale: NDArray[np.float32]
+    draw: NDArray[np.int64]
 
 
 def read_samples(dataset: Dataset, split: str, *, label_source: Literal["label", "truth"] = "label") -> Samples:
@@ -54,7 +56,8 @@ def read_samples(dataset: Dataset, split: str, *, label_source: Literal["label",
     if len(rows) and not 0 <= phase_id.min() <= phase_id.max() < len(dataset.manifest.phases):
         raise InputError(f"{name}: some {split} patterns have no phase; build the dataset again.")
     labels = truth if label_source == "truth" else dataset.read("orientation")[rows]
-    return Samples(rows, labels, truth, phase_id, dataset.read("center_xy")[rows], dataset.read("scale")[rows])
+    center_xy, scale, draw = (dataset.read(key)[rows] for key in ("center_xy", "scale", "draw"))
+    return Samples(rows, labels, truth, phase_id, center_xy, scale, draw)
 
 
 def reach_inv_angstrom(samples: Samples, shape: tuple[int, int]) -> float:

@@ -16,10 +16,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dpcurate.errors import InputError
 from dpcurate.schema import PhaseRecord
+from dpcurate.simulator import Simulator
 from dpcurate.store import Dataset
 from dptrain import data
 from dptrain.augment import Change, canonical
 from dptrain.config import TrainConfig
+from dptrain.fresh import dataset_simulator
 from dptrain.heads import GridHead, build_head
 from dptrain.models import initial_network
 
@@ -58,6 +60,8 @@ class Job:
     module: Any
     optimizer: Any
     board: SummaryWriter | None
+    simulator: Simulator | None
+    """Draws simulated training patterns anew; None: they are read."""
 
     @property
     def phases(self) -> tuple[PhaseRecord, ...]:
@@ -112,6 +116,7 @@ def make_job(fabric: Fabric, config: TrainConfig, *, run_dir: Path, dataset: Dat
         module,
         wrapped_optimizer,
         board,
+        dataset_simulator(dataset) if config.fresh else None,
     )
 
 

@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dpcurate.bad_patterns import unusable, usable
 from dpcurate.confidence import neighbour_agreement, reliability
-from dpcurate.crystal_maps import IndexResult, software_versions, write_index
-from dpcurate.errors import InputError
+from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.grains import find_grains
 from dpcurate.orientations import Array, disorientation_deg, turn_pattern
 from dpcurate.recipe import Recipe, recipe_toml
-from dpcurate.scans import Scan, open_scan, reading, sha256_of, unusable
+from dpcurate.scans import Scan, open_scan, reading, sha256_of
 from dpcurate.schema import PhaseRecord
 from dptrain.checkpoint import BEST, Predictor, load_model
-from dptrain.config import CONFIG_FILE
 from dptrain.launch import choose_device
 
 BAND_PATTERNS = 1024
@@ -74,7 +73,8 @@ def predict_scan(
     Raises
     ------
     InputError
-        No checkpoint, or one of another model; a scan that cannot be read or has no calibration; ``out`` exists.
+        No checkpoint, or one of another model; a scan that cannot be read, has no calibration or not one usable
+        pattern; ``out`` exists or is no index.
     """
     predictor = load_model(checkpoint, choose_device(device))
     file = checkpoint_file(checkpoint)
@@ -83,6 +83,7 @@ def predict_scan(
     scan = open_scan(scan_path, recipe.scan)
     start = time.perf_counter()
     answers = network_answers(predictor, scan, n_best=recipe.matching.n_best)
+    usable(answers.skipped, name=scan.name)
     info = {
         "scan": {"path": str(scan.path), "sha256": sha256_of(Path(scan_path))},
         "shape": list(scan.shape),
@@ -106,18 +107,6 @@ def checkpoint_file(checkpoint: str | Path) -> Path:
     return path / BEST if path.is_dir() else path
 
 
-def check_replaceable(out: Path, *, overwrite: bool) -> None:
-    """InputError when ``out`` is there and may not be replaced, or is a folder that no prediction wrote."""
-    if not out.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{out}: exists already. Give --overwrite to replace it, or another --out.")
-    if not (out / "index.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is not an index folder, so it is not replaced; give another --out.")
-    if (out / CONFIG_FILE).exists():
-        raise InputError(f"{out}: is a run's folder, so it is not replaced; give another --out.")
-
-
 def network_answers(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool = True) -> Answers:
     """The ``n_best`` answers to every pattern of a scan, read band by band of rows."""
     bands = list(_bands(predictor, scan, n_best=n_best, progress=progress))
@@ -133,10 +122,9 @@ def _bands(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool) -> 
     rows, columns = scan.shape
     height = max(1, BAND_PATTERNS // columns)
     center, scale = scan.calibration.center_xy, scan.calibration.scale_inv_angstrom
-    name = scan.path.name if scan.path is not None else "signal"
     with tqdm(total=rows * columns, desc="predict", unit="pattern", disable=not progress) as bar:
         for first in range(0, rows, height):
-            with reading(name):
+            with reading(scan.name):
                 patterns = np.asarray(scan.patterns[first : first + height].compute())
             shown = patterns.reshape(-1, *patterns.shape[2:])
             orientation, probability, phase_id = predictor.predict(shown, center, scale, n_best=n_best)

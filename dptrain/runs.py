@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dpcurate.errors import InputError
 from dpcurate.schema import Manifest
 from dpcurate.store import Dataset, open_dataset
-from dptrain.checkpoint import write_aside
+from dptrain.checkpoint import LAST, STATE, load_state, write_aside
 from dptrain.config import CONFIG_FILE, DatasetReference, TrainConfig, read_config, to_toml
 from dptrain.data import Samples, reach_inv_angstrom
 from dptrain.models import model_config
@@ -67,6 +67,12 @@ def default_name(model: str, manifest: Manifest, *, seed: int) -> str:
     return f"{manifest.name}-{model}-{seed}"
 
 
+def check_name(name: str) -> None:
+    """InputError when the name of a run is a path: runs lie in the folder of all runs."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise InputError(f"--name {name}: is a path, and a name is expected. Choose the folder with --runs.")
+
+
 def check_new(run_dir: Path) -> None:
     """InputError when a run of this name is there already."""
     if (run_dir / CONFIG_FILE).exists():
@@ -89,11 +95,18 @@ def resumed_config(run_dir: Path, options: Mapping[str, Any]) -> TrainConfig:
     assert config.dataset is not None
     had = config.model_dump() | {"dataset_version": config.dataset.version}
     for key, value in options.items():
-        if value is not None and had[key] != value:
+        if value is not None and not _agrees(had[key], value):
             raise InputError(
                 f"{run_dir}: started with {key} = {had[key]}, now {value}; resume with the same or start a new run."
             )
     return config
+
+
+def _agrees(had: Any, given: Any) -> bool:
+    """Whether an option is what a run has; of a section, such as ``input``, only the keys that are given."""
+    if isinstance(had, Mapping) and isinstance(given, Mapping):
+        return all(had[key] == value for key, value in given.items())
+    return bool(had == given)
 
 
 def open_run_dataset(config: TrainConfig) -> Dataset:
@@ -108,10 +121,20 @@ def open_run_dataset(config: TrainConfig) -> Dataset:
     return dataset
 
 
-def check_state(run_dir: Path, state: Mapping[str, Any], config: TrainConfig) -> None:
-    """InputError when a run's saved state was not made with ``config``."""
+def saved_state(run_dir: Path, config: TrainConfig) -> dict[str, Any]:
+    """The state that a run goes on from; empty when it was stopped before the first was saved, so that it starts anew.
+
+    Raises
+    ------
+    InputError
+        The state is damaged, was removed, or was not made with ``config``.
+    """
+    if not (run_dir / STATE).exists() and not (run_dir / LAST).exists():  # the state is always written first
+        return {}
+    state = load_state(run_dir / STATE)
     if state.get("config") != config.model_dump_json():
         raise InputError(f"{run_dir / CONFIG_FILE}: changed since the run was started; restore it or start a new run.")
+    return state
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:

@@ -39,6 +39,8 @@ def start(
     InputError
         What is asked for does not exist, exists already, or does not fit together.
     """
+    if name is not None:
+        runs.check_name(name)
     if resume and name:
         version = open_dataset(resolve(dataset, root)).manifest.version if dataset else None
         config = runs.resumed_config(runs_dir / name, {**options, "dataset_version": version})

@@ -1,9 +1,7 @@
 """One run of a study: its dataset, its training, and how far off it is on grains that no run of its seed has seen."""
 
-import functools
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,12 @@ from dpcurate.card import label_error_deg
 from dpcurate.curate import build_dataset
 from dpcurate.labels import kept_pixels
 from dpcurate.orientations import turn_pattern
+from dpcurate.patterns import simulated_patterns
 from dpcurate.recipe import ScanRecipe
 from dpcurate.scans import open_scan
-from dpcurate.schema import LABELS, SPLITS
-from dpcurate.simulate import simulate_patterns
+from dpcurate.schema import LABELS, SPLITS, PhaseRecord
+from dpcurate.simulation_plan import SimulationPlan
+from dpcurate.simulator import Simulator, make_simulator
 from dpcurate.store import open_dataset
 from dptrain.checkpoint import LAST, STATE, load_model
 from dptrain.config import CONFIG_FILE
@@ -108,15 +108,8 @@ def _dataset_of(trial: Trial, protocol: Protocol, subjects: Sequence[Subject], *
     kept = sum(len(kept_pixels(one.index, min_confidence=trial.min_confidence)) for one in subjects)
     drawn = trial.kind == "random"
 
-    @functools.wraps(simulate_patterns)
-    def simulate(phase: Any, orientations: np.ndarray, *, calibration: Any, shape: tuple[int, int], seed: int) -> Any:
-        return cache(
-            phase=phase,
-            orientations=orientations.tobytes(),
-            calibration=json.dumps(dict(calibration), sort_keys=True),
-            shape=tuple(shape),
-            seed=seed,
-        )
+    def simulate(simulator: Simulator, index: np.ndarray) -> Iterator[np.ndarray]:
+        yield cache(simulator.plan.model_dump_json(), simulator.phases, len(index))
 
     return build_dataset(
         [str(one.index.folder) for one in subjects],
@@ -131,10 +124,10 @@ def _dataset_of(trial: Trial, protocol: Protocol, subjects: Sequence[Subject], *
     )
 
 
-def simulated(*, phase: Any, orientations: bytes, calibration: str, shape: tuple[int, int], seed: int) -> np.ndarray:
-    """As ``simulate_patterns``, of arguments that can be looked up: all datasets of a seed share their simulation."""
-    quaternions = np.frombuffer(orientations).reshape(-1, 4)
-    return simulate_patterns(phase, quaternions, calibration=json.loads(calibration), shape=shape, seed=seed)
+def simulated(plan: str, phases: tuple[PhaseRecord, ...], n: int) -> np.ndarray:
+    """The first n patterns of a plan, in JSON, that can be looked up: all datasets of a seed share their simulation."""
+    simulator = make_simulator(SimulationPlan.model_validate_json(plan), phases)
+    return np.concatenate(list(simulated_patterns(simulator, np.arange(n))))
 
 
 def _train(trial: Trial, protocol: Protocol, *, dataset: Path, epochs: int, run_dir: Path, device: str) -> None:

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from dpcurate.errors import InputError
 from dptrain import data, metrics, runs
 from dptrain.augment import change_label, draw_change, no_change
-from dptrain.checkpoint import BEST, LAST, STATE, load_state, save_model, save_state
+from dptrain.checkpoint import BEST, LAST, STATE, save_model, save_state
 from dptrain.config import TrainConfig
+from dptrain.fresh import Batch, read_batch
 from dptrain.job import Job, Progress, add_over_processes, make_frames, make_job
 from dptrain.launch import make_fabric
 
@@ -40,9 +41,7 @@ def run(config: TrainConfig, *, run_dir: Path, device: str = "auto", resume: boo
     fabric = make_fabric(device)
     fabric.launch()
     dataset = runs.open_run_dataset(config)
-    state = load_state(run_dir / STATE) if resume else {}
-    if resume:
-        runs.check_state(run_dir, state, config)
+    state = runs.saved_state(run_dir, config) if resume else {}
     job = make_job(fabric, config, run_dir=run_dir, dataset=dataset, state=state)
     progress = Progress(**state.get("progress", {}))
     if fabric.is_global_zero and not resume:
@@ -73,21 +72,21 @@ def train_epoch(job: Job, progress: Progress, *, bar: tqdm) -> None:
     config, fabric = job.config, job.fabric
     order = data.epoch_order(len(job.train.index), seed=config.seed, epoch=progress.epoch)
 
-    def read(step: int) -> tuple[data.Index, np.ndarray]:
+    def read(step: int) -> Batch:
         place = data.training_batch(
             order, step, batch_size=config.batch_size, rank=fabric.global_rank, world_size=fabric.world_size
         )
-        return place, job.dataset.patterns(job.train.index[place])
+        return read_batch(job.dataset, job.train, place, epoch=progress.epoch, simulator=job.simulator)
 
     job.module.train()
     counted, started = torch.zeros(3, dtype=torch.float64, device=fabric.device), time.monotonic()
-    for place, counts in data.one_ahead(read, range(progress.step, job.steps)):
+    for batch in data.one_ahead(read, range(progress.step, job.steps)):
         global_step = progress.epoch * job.steps + progress.step
         torch.manual_seed((config.seed * 1_000_003 + global_step) * fabric.world_size + fabric.global_rank)
-        loss = train_step(job, place, counts, global_step=global_step, epoch=progress.epoch)
-        index_sum = float(job.train.index[place].sum())
-        counted += torch.tensor([0.0, len(place), index_sum], dtype=torch.float64, device=fabric.device)
-        counted[0] += loss * len(place)
+        loss = train_step(job, batch, global_step=global_step, epoch=progress.epoch)
+        index_sum = float(job.train.index[batch.place].sum())
+        counted += torch.tensor([0.0, len(batch.place), index_sum], dtype=torch.float64, device=fabric.device)
+        counted[0] += loss * len(batch.place)
         progress.step += 1
         bar.update(config.batch_size)
         if progress.step % CHECK_STEPS == 0 or progress.step == job.steps:
@@ -100,12 +99,12 @@ def train_epoch(job: Job, progress: Progress, *, bar: tqdm) -> None:
                 save_progress(job, progress)
 
 
-def train_step(job: Job, place: data.Index, counts: np.ndarray, *, global_step: int, epoch: int) -> Tensor:
-    """One step of the optimizer on the training samples at ``place``; returns their mean loss, a scalar."""
-    config = job.config
+def train_step(job: Job, batch: Batch, *, global_step: int, epoch: int) -> Tensor:
+    """One step of the optimizer on a batch of training samples; returns their mean loss, a scalar."""
+    config, place = job.config, batch.place
     change = draw_change(job.train.index[place], config.augment, seed=config.seed, epoch=epoch)
-    frames = make_frames(job, job.train, place, counts, change=change)
-    label = torch.from_numpy(change_label(job.train.orientation[place], change))
+    frames = make_frames(job, job.train, place, batch.counts, change=change)
+    label = torch.from_numpy(change_label(batch.orientation, change))
     loss = job.head.loss(job.module(frames), label, torch.from_numpy(job.train.phase_id[place])).mean()
     for group in job.optimizer.param_groups:
         group["lr"] = learning_rate(global_step, total=job.epochs * job.steps, config=config)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dpcurate import orientations
-from dpcurate.schema import Atom, Description, PhaseRecord, Source
+from dpcurate.schema import CONDITIONS, Atom, Description, PhaseRecord, ScatteringFactor, Source
 from dpcurate.splits import split_groups
 from dpcurate.store import write_dataset
 
@@ -26,11 +26,27 @@ def rotations(*generators):
     return np.array(group)
 
 
+NICKEL = ScatteringFactor(
+    element="Ni",
+    terms=(
+        *(2.969080787252864, 5.0418094910938, -75.74770691290402, 1.182755079216293, 76.03982876253073),
+        *(1.162165458466299, 0.0210162113692967, 0.03374790878830353, 0.000231151751135153, 0.002786808620707405),
+    ),
+)
+"""Lobato & Van Dyck 2014; tests/test_reflections.py compares such numbers with diffsims."""
+
+
 def phase(name, *, space_group, point_group, lattice, symmetry, elements):
     atoms = tuple(Atom(element=element, x=x, y=y, z=z) for element, x, y, z in elements)
     group = tuple(tuple(float(part) for part in q) for q in symmetry)
     return PhaseRecord(
-        name=name, space_group=space_group, point_group=point_group, lattice=lattice, atoms=atoms, symmetry=group
+        name=name,
+        space_group=space_group,
+        point_group=point_group,
+        lattice=lattice,
+        atoms=atoms,
+        symmetry=group,
+        scattering=(NICKEL,),
     )
 
 
@@ -98,6 +114,10 @@ def tiny_labels(quaternions, phase_id, *, grain, shape, seed):
         "true_orientation": quaternions,
         "true_grain": grain,
         "true_weight": np.ones(n),
+        "true_orientation2": quaternions,
+        "true_phase2_id": phase_id,
+        "draw": np.full(n, -1),
+        "conditions": np.full((n, len(CONDITIONS)), np.nan),
     }
 
 

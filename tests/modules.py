@@ -11,12 +11,16 @@ ROOT = Path(__file__).parents[1]
 
 LEFT_TO_RIGHT = {
     "dpcurate": """
-        errors orientations schema recipe calibration scans phases library preprocess matching confidence grains
-        figures crystal_maps pipeline api simulate splits labels patterns card shards manifests store curate
-        datasets_cli cli __init__
+        errors orientations schema counters reflections orientation_sampling kinematic propagate scattering bloch draws
+        conditions detector simulation_plan simulator recipe bad_patterns calibration scans cif phases library
+        preprocess matching confidence grains figures shards crystal_maps pipeline pattern_features likeness_theory
+        likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
+        simulation_recipe scan_files virtual_scan splits labels lookalike patterns card manifests store dataset_parts
+        curate api datasets_cli simulate_cli cli numba_cache
+        __init__
     """,
     "dptrain": """
-        config metrics data augment cnn backbones models heads checkpoint runs launch job train start extras
+        config metrics data fresh augment cnn backbones models heads checkpoint runs launch job train start extras
         predict scores report_text report_data report_figures report_numbers report_page provenance report
         study_plan study_folder study_trial study_numbers study study_report reports predict_cli cli __init__
     """,

@@ -13,6 +13,9 @@ from dpcurate.curate import build_dataset
 from dpcurate.errors import InputError
 from dpcurate.labels import merge_phases, pixel_splits
 from dpcurate.scans import open_scan, sha256_of
+from dpcurate.schema import CONDITIONS
+from dpcurate.simulation_plan import SimulationPlan, SimulationRecipe
+from dpcurate.simulator import draw, make_simulator, simulate, training_parents
 
 MAP = (10, 12)
 SHAPE = (32, 32)
@@ -171,7 +174,12 @@ def test_simulated_patterns_come_after_the_scans_with_exact_labels(index, tmp_pa
     dataset = build([index], tmp_path, simulated=9, min_confidence=0.9)
     simulated = dataset.read("source") == 1
     assert (np.flatnonzero(simulated) == np.arange(dataset.n - 9, dataset.n)).all()
-    assert dataset.read("phase_id")[simulated].tolist() == [0] * 5 + [1] * 4
+    assert dataset.read("phase_id")[simulated].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    assert dataset.read("draw").tolist() == [-1] * (dataset.n - 9) + list(range(9))
+    dose, thickness = (dataset.read("conditions")[:, CONDITIONS.index(name)] for name in CONDITIONS[1:3])
+    assert ((dose[simulated] >= 5_000) & (dose[simulated] <= 20_000)).all()
+    assert np.isnan(dose[~simulated]).all()
+    assert (thickness[~simulated] == 1).all()  # as the truth beside the scan says
     assert np.array_equal(dataset.read("true_orientation")[simulated], dataset.read("orientation")[simulated])
     assert (dataset.read("confidence")[simulated] == 1).all()
     assert np.isnan(dataset.read("reliability")[simulated]).all()
@@ -180,6 +188,33 @@ def test_simulated_patterns_come_after_the_scans_with_exact_labels(index, tmp_pa
     assert dataset.patterns(np.flatnonzero(simulated)).any(axis=(1, 2)).all()
     assert dataset.manifest.sources[1].kind == "simulated"
     assert build([index], tmp_path, simulated=9, min_confidence=0.9).path == dataset.path
+
+
+@pytest.mark.parametrize("orientations", ["uniform", "around"])
+def test_the_manifest_says_how_to_simulate_each_pattern_again_and_more_of_them(index, tmp_path, orientations):
+    recipe = SimulationRecipe(orientations=orientations, k_max_inv_angstrom=0.8, n_azimuths=4)
+    dataset = build([index], tmp_path, simulated=12, min_confidence=0.5, simulation=recipe)
+    labels = {name: dataset.read(name) for name in ("orientation", "phase_id", "split", "draw")}
+    plan = SimulationPlan.model_validate(dataset.manifest.simulation)
+    phases = dataset.manifest.phases
+    simulator = make_simulator(plan, phases, parents=training_parents(labels, n_phases=len(phases)))
+    drawn = draw(simulator, np.arange(12))
+    stored = np.flatnonzero(labels["draw"] >= 0)
+    assert np.array_equal(drawn.orientation, labels["orientation"][stored])
+    assert np.array_equal(simulate(simulator, drawn), dataset.patterns(stored))
+    fresh = draw(simulator, np.arange(12, 24))
+    assert not np.isclose(fresh.orientation, drawn.orientation).all(axis=1).any()
+
+
+def test_patterns_simulated_around_labels_know_those_of_the_training_split_only(index, tmp_path):
+    recipe = SimulationRecipe(orientations="around", spread_deg=1.0, k_max_inv_angstrom=0.8, n_azimuths=4)
+    dataset = build([index], tmp_path, simulated=40, min_confidence=0.0, simulation=recipe)
+    split, source, phase_id, q = (dataset.read(name) for name in ("split", "source", "phase_id", "orientation"))
+    for number, phase in enumerate(dataset.manifest.phases):
+        parents = q[(source == 0) & (split == 0) & (phase_id == number)]
+        own = q[(source == 1) & (phase_id == number)]
+        apart = orientations.disorientation_deg(own[:, None], parents[None], phase.proper_rotations())
+        assert apart.min(axis=1).max() < 8
 
 
 def test_a_sample_is_a_random_part_of_what_would_be_kept(index, tmp_path):

@@ -3,6 +3,7 @@ from typer.testing import CliRunner
 
 from dpcurate.datasets_cli import app
 from dpcurate.errors import InputError
+from dpcurate.store import open_dataset
 
 
 @pytest.fixture
@@ -50,3 +51,12 @@ def test_verify_says_that_all_is_as_written_or_what_is_not(root):
     assert f"{shard}: damaged, its content is not what was written." in failed.stdout
     assert isinstance(failed.exception, InputError)
     assert "not as written in 1 places" in str(failed.exception)
+
+
+def test_a_root_above_the_working_folder_is_written_and_read(tiny_dataset, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = tiny_dataset("../there")
+    assert (folder / "manifest.json").is_file()
+    assert len(open_dataset(folder).read("split")) == 60
+    assert run("verify", "--root", "../there").exit_code == 0

@@ -11,7 +11,22 @@ from tests.modules import LEFT_TO_RIGHT, WITH_CURATION, module_files, order
 
 NEEDS_CURATION = {f"dptrain.{name}" for name in WITH_CURATION.split()}
 
-FOR_TRAINING = ("dpcurate.errors", "dpcurate.schema", "dpcurate.store", "dpcurate.orientations")
+FOR_TRAINING = (
+    "dpcurate.errors",
+    "dpcurate.counters",
+    "dpcurate.schema",
+    "dpcurate.store",
+    "dpcurate.orientations",
+    "dpcurate.orientation_sampling",
+    "dpcurate.reflections",
+    "dpcurate.kinematic",
+    "dpcurate.bloch",
+    "dpcurate.draws",
+    "dpcurate.detector",
+    "dpcurate.conditions",
+    "dpcurate.simulation_plan",
+    "dpcurate.simulator",
+)
 """All that a training module takes from dpcurate."""
 
 CURATION_PACKAGES = ("pyxem", "hyperspy", "orix", "diffsims", "diffpy", "rsciio", "dask", "distributed", "scipy")

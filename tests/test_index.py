@@ -1,11 +1,8 @@
 """`dpcurate index` from file to folder, on small cuts of the shipped scan, and on bad input."""
 
 import json
-import os
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import hyperspy.api as hs
@@ -15,12 +12,13 @@ from orix import io
 
 import dpcurate
 from dpcurate.cli import main
-from dpcurate.crystal_maps import read_index, read_truth
+from dpcurate.crystal_maps import read_index, read_truth, write_index
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg, turn_pattern
 from dpcurate.pipeline import index_scan, match_scan, read_phases
 from dpcurate.recipe import Recipe, load_recipe, recipe_toml
 from dpcurate.scans import open_scan
+from tests.small_disk import small_disk
 
 CIF = str(Path("datasets/phases/LiNiO2.cif").resolve())
 COARSE = """
@@ -208,19 +206,76 @@ def test_a_recipe_written_is_the_recipe_read(tmp_path):
     assert isinstance(chosen, Recipe)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(cut, tmp_path):
-    given = [str(cut / "cut.hspy"), "--recipe", str(cut / "coarse.toml"), "--out", str(tmp_path / "full.index")]
-    run = subprocess.run(
-        [sys.executable, "-m", "dpcurate.cli", "index", *given],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MPLCONFIGDIR": str(cut)},
-    )
-    assert run.returncode == 2, run.stderr
-    assert run.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in run.stderr
-    assert not (tmp_path / "full.index").exists()
+@pytest.mark.parametrize("most", [1_000, 40_000])
+def test_a_limit_of_file_size_is_one_sentence_and_leaves_nothing(indexed, tmp_path, most):
+    result, (soft, hard) = read_index(indexed), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        with pytest.raises(InputError, match=r"x.index: cannot be written \(limit of file size"):
+            write_index(result, tmp_path / "x.index", recipe_toml="")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["16k", "100k", "150k"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(indexed, tmp_path, size):
+    """Full in the crystal map, in the candidates, in the pictures."""
+    result = read_index(indexed)
+    with small_disk(tmp_path, size=size):
+        with pytest.raises(InputError, match=r"x.index: cannot be written \(.*no space.*--out"):
+            write_index(result, tmp_path / "x.index", recipe_toml="")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_while_matching_is_one_sentence(cut, tmp_path):
+    scan, phases = open_scan(cut / "cut.hspy"), read_phases((CIF,))
+    with small_disk(tmp_path, size="8k"):
+        with pytest.raises(InputError, match=r"cannot be written \(.*Free space"):
+            match_scan(scan, phases, recipe(), keep=tmp_path / "kept")
+        assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_an_index_is_written_and_read_through_a_relative_path(indexed, tmp_path, monkeypatch):
+    result = read_index(indexed)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert write_index(result, Path("../x.index"), recipe_toml="") == Path("../x.index")
+    again = read_index("../x.index")
+    assert (again.candidate_score == result.candidate_score).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("precious", "is not an index folder"),
+        ("mixed", "holds thesis.tex"),
+        ("afile", "is not an index folder"),
+        ("afile/sub", "cannot be made.*--out"),
+        ("/proc/x", "cannot be made.*--out"),
+        ("/", "is not an index folder|cannot be made"),
+        ("long" * 62, "cannot be made.*too long"),
+    ],
+)
+def test_what_is_no_index_is_never_replaced(tmp_path, capsys, out, says):
+    """Said before any work: the scan need not even exist."""
+    for folder in ("precious", "mixed"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "thesis.tex").write_text("years of work")
+    (tmp_path / "mixed" / "index.json").touch()
+    (tmp_path / "afile").touch()
+    before = sorted(tmp_path.rglob("*"))
+    main_ends(["index", "none.hspy", "--phase", CIF, "--out", str(tmp_path / out), "--overwrite"], code=2)
+    assert re.search(says, capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_scan_without_one_usable_pattern_is_refused(tmp_path, capsys):
+    np.save(tmp_path / "empty.npy", np.zeros((2, 2, 128, 128), np.uint16))
+    given = ["--phase", CIF, "--spacing", "15", "--scale", "0.02", "--beam-energy", "200", "--center", "64,64"]
+    main_ends(["index", str(tmp_path / "empty.npy"), *given], code=2)
+    assert "empty.npy: none of its 4 patterns can be used (4 empty)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.npy"]
 
 
 @pytest.mark.parametrize("damaged", ["index.json", "crystal_map.h5", "candidates.zarr/score/zarr.json"])

@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -9,11 +10,12 @@ from typer.testing import CliRunner
 from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg, turn_pattern
-from dpcurate.recipe import Recipe, parse_center
+from dpcurate.recipe import Recipe, ScanRecipe, parse_center
 from dpcurate.scans import open_scan, sha256_of
 from dptrain.checkpoint import load_model
 from dptrain.extras import require
 from dptrain.predict import network_answers, predict_scan, rival_probability, to_index
+from tests.small_disk import small_disk
 from tests.small_scan import scan_of, small_index, small_run
 
 
@@ -90,6 +92,28 @@ def test_a_prediction_is_replaced_only_when_asked_and_never_a_run(run, scan_path
         predict_scan(run, scan_path, Recipe(), device="cpu")
     with pytest.raises(InputError, match="not an index folder"):
         predict_scan(run, scan_path, Recipe(), out=run, overwrite=True, device="cpu")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(run, scan_path, tmp_path):
+    with small_disk(tmp_path, size="100k"):
+        with pytest.raises(InputError, match=r"cannot be written \(.*no space.*--out"):
+            predict_scan(run, scan_path, Recipe(), out=tmp_path / "x", device="cpu")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prediction_goes_to_a_relative_folder(run, scan_path, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert predict_scan(run, scan_path, Recipe(), out=Path("../x"), device="cpu").folder == Path("../x")
+    assert read_index("../x").shape == (12, 12)
+
+
+def test_a_scan_without_one_usable_pattern_is_refused(run, tmp_path):
+    np.save(tmp_path / "empty.npy", np.zeros((2, 3, 32, 32), np.uint16))
+    given = ScanRecipe(beam_energy_kev=200, scale_inv_angstrom=0.02, center_xy=(16, 16))
+    with pytest.raises(InputError, match=r"empty.npy: none of its 6 patterns can be used \(6 empty\)"):
+        predict_scan(run, tmp_path / "empty.npy", Recipe(scan=given), out=tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_scan_without_calibration_is_refused_with_the_option_that_helps(run, tmp_path):

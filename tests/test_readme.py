@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import dpcurate
 from dpcurate import cli as curate_cli
-from dpcurate.recipe import Recipe, load_recipe
+from dpcurate.recipe import read_recipe
 from dpcurate.schema import LABELS
+from dpcurate.simulation_recipe import SimulatingRecipe
 from dptrain import cli as train_cli
 from tests.modules import LEFT_TO_RIGHT, MAP, ROOT, file_map, module_files
 
@@ -144,7 +145,7 @@ def test_python_shown_calls_what_is_there(path):
 
 def test_the_recipe_page_lists_every_key_with_its_default():
     documented = documented_keys(ROOT / "docs" / "recipe.md")
-    keys = keys_of(Recipe())
+    keys = keys_of(SimulatingRecipe())
     assert documented.keys() == keys.keys()
     for key, default in keys.items():
         value = None if documented[key] == "none" else json.loads(documented[key].strip("`"))
@@ -157,7 +158,7 @@ def test_recipes_shown_are_recipes(path, tmp_path):
     assert shown
     for block in shown:
         (tmp_path / "shown.toml").write_text(block, encoding="utf-8")
-        assert load_recipe(tmp_path / "shown.toml").phases
+        assert read_recipe(SimulatingRecipe, tmp_path / "shown.toml").phases
 
 
 def test_the_formats_page_lists_every_array_of_a_dataset_with_its_dtype():

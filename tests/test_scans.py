@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpcurate.calibration import find_direct_beam, scale_of_axes, unit_of, wavelength_angstrom
+from dpcurate.bad_patterns import unusable
+from dpcurate.calibration import find_direct_beam, scale_of_axes, unit_of
 from dpcurate.errors import InputError
 from dpcurate.recipe import ScanRecipe
-from dpcurate.scans import open_scan, sha256_of, unusable
+from dpcurate.reflections import wavelength_angstrom
+from dpcurate.scans import open_scan, sha256_of
 
 DATA = Path("tests/data")
 GIVEN = ScanRecipe(scale_inv_angstrom=0.02, beam_energy_kev=200, center_xy=(15.5, 15.5))
@@ -109,6 +111,61 @@ def test_the_direct_beam_is_found_to_a_tenth_of_a_pixel(x, y, seed):
     beam = 500 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 2 / 1.3**2)
     noisy = np.random.default_rng(seed).poisson(beam + 0.5, (3, 3, 64, 64))
     assert find_direct_beam(hs.signals.Signal2D(noisy)) == pytest.approx((x, y), abs=0.1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -500.0, 0.0])
+def test_bad_patterns_do_not_move_the_direct_beam(bad):
+    rows, columns = np.mgrid[:64, :64]
+    patterns = np.tile(500 * np.exp(-((columns - 30.5) ** 2 + (rows - 33.25) ** 2) / 4) + 0.5, (3, 3, 1, 1))
+    patterns[0, 1] = bad
+    patterns[2, 2, 5:9, 5:9] = bad or 0.5
+    assert find_direct_beam(hs.signals.Signal2D(patterns)) == pytest.approx((30.5, 33.25), abs=0.1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 0.0])
+def test_without_one_good_pattern_the_direct_beam_must_be_given(bad):
+    bare = signal(dtype=np.float32)
+    bare.data[:] = bad
+    with pytest.raises(InputError, match="none of the 6 patterns.*--center"):
+        open_scan(bare)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "value", "says"),
+    [
+        ("beam_energy", 200000.0, "beam energy of 200000 keV.*10 to 3000.*--beam-energy"),
+        ("beam_energy", 0.2, "beam energy of 0.2 keV.*--beam-energy"),
+        ("rocking_angle", -5.0, "rocking angle of -5 mrad.*--precession"),
+        ("rocking_angle", 700.0, "rocking angle of 700 mrad.*--precession"),
+    ],
+)
+def test_impossible_metadata_name_the_option_that_overrules_them(metadata, value, says):
+    wrong = signal()
+    wrong.metadata.set_item(f"Acquisition_instrument.TEM.{metadata}", value)
+    with pytest.raises(InputError, match=says):
+        open_scan(wrong)
+    given = GIVEN.model_copy(update={"precession_deg": 0.5})
+    assert open_scan(wrong, given).calibration.precession_deg == 0.5
+
+
+def test_a_beam_energy_in_volt_is_refused_as_an_option_too():
+    with pytest.raises(InputError, match="200000 keV"):
+        open_scan(signal(), GIVEN.model_copy(update={"beam_energy_kev": 200e3}))
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1")]), "O"])
+def test_patterns_that_are_no_real_numbers_are_refused(dtype):
+    with pytest.raises(InputError, match="its patterns hold .*real numbers"):
+        open_scan(hs.signals.BaseSignal(np.zeros((2, 2, 32, 32), dtype)).transpose(2), GIVEN)
+
+
+@pytest.mark.parametrize("scale", [0.0, np.nan])
+def test_an_axis_without_a_scale_is_refused(scale):
+    flat = signal()
+    for axis in flat.axes_manager.signal_axes:
+        axis.scale, axis.offset = scale, 1.0
+    with pytest.raises(InputError, match="--scale"):
+        open_scan(flat)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def write_too_much(root, limit):
 
 def test_a_limit_of_file_size_is_one_sentence_and_leaves_nothing(tmp_path):
     said = write_too_much(tmp_path, 1_000_000)
-    assert "big could not be written (limit of file size reached): it needs up to 4.6 MB" in said
+    assert "big could not be written (limit of file size reached): it needs up to 5.1 MB" in said
     assert said.endswith("--root. []")
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         said = write_too_much(tmp_path, 0)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
-    assert "(no space left): it needs up to 4.6 MB and" in said
+    assert "(no space left): it needs up to 5.1 MB and" in said
     assert said.endswith("--root. []")
 
 

@@ -83,7 +83,11 @@ def test_verify_names_what_is_damaged_missing_and_extra(dataset):
     [
         (lambda text: text[:200], "not a dataset's manifest"),
         (lambda text: f"[{text}]", "not a dataset's manifest"),
-        (lambda text: json.dumps(json.loads(text) | {"format_version": 2}), "format version 2, .* update dpcurate"),
+        (lambda text: json.dumps(json.loads(text) | {"format_version": 3}), "format version 3, .* update dpcurate"),
+        (
+            lambda text: json.dumps(json.loads(text) | {"format_version": 1}),
+            "format version 1 .* build this dataset again",
+        ),
         (lambda text: json.dumps(json.loads(text) | {"colour": 1}), "not a dataset's manifest"),
         (lambda text: text.replace('"cubic"', '"nickel"'), "does not agree with its own version"),
     ],

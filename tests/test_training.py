@@ -97,6 +97,28 @@ def test_a_run_is_neither_overwritten_nor_resumed_where_there_is_none(finished, 
         begin(dataset, tmp_path, "new", resume=True)
 
 
+@pytest.mark.parametrize("left", [{"config.toml"}, {"config.toml", BEST, "metrics.csv"}])
+def test_a_run_that_stopped_before_its_first_state_starts_anew_when_resumed(finished, dataset, tmp_path, left):
+    (tmp_path / "early").mkdir()
+    for name in left:
+        shutil.copy(finished / name, tmp_path / "early" / name)
+    begin(dataset, tmp_path, "early", resume=True)
+    assert rows_of(tmp_path / "early") == rows_of(finished)
+
+
+def test_a_state_that_was_removed_is_not_taken_for_a_run_that_never_began(finished, dataset, tmp_path):
+    shutil.copytree(finished, tmp_path / "whole", ignore=shutil.ignore_patterns(STATE))
+    with pytest.raises(InputError, match=f"{STATE}: missing"):
+        begin(dataset, tmp_path, "whole", resume=True)
+
+
+def test_the_same_command_with_resume_goes_on(finished, dataset, tmp_path):
+    shutil.copytree(finished, tmp_path / "whole")
+    begin(dataset, tmp_path, "whole", resume=True, **SMALL)
+    with pytest.raises(InputError, match="started with input"):
+        begin(dataset, tmp_path, "whole", resume=True, input={"size": 64})
+
+
 def test_a_finished_run_resumed_changes_nothing(finished, dataset, tmp_path):
     shutil.copytree(finished, tmp_path / "whole")
     begin(dataset, tmp_path, "whole", resume=True, seed=0)
