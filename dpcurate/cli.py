@@ -34,7 +34,7 @@ def index(
     phase: Annotated[list[Path] | None, typer.Option(help="CIF file; give it again for each phase.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML recipe; default: dpcurate.toml here, if any.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to create; default: SCAN.index beside the scan.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Matching engine: pyxem.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Matching engine: pyxem or fast.")] = None,
     scale: Annotated[float | None, typer.Option(help="1/Å per detector pixel.")] = None,
     center: Annotated[str | None, typer.Option(help="Direct beam as COLUMN,ROW in pixels; default: found.")] = None,
     beam_energy: Annotated[float | None, typer.Option(help="keV.")] = None,

@@ -150,6 +150,14 @@ def rank(
     return packed
 
 
+def pack(matches: Matches) -> NDArray[np.float64]:
+    """Return matches in one array, as `unpack` reads it; the runner-up's place holds its score alone."""
+    last = np.zeros((*matches.runner_up_score.shape, 1, 6))
+    last[..., 0, 4] = matches.runner_up_score
+    score, phase_id = (np.asarray(column, float)[..., None] for column in (matches.score, matches.phase_id))
+    return np.concatenate([np.concatenate([matches.orientation, score, phase_id], axis=-1), last], axis=-2)
+
+
 def unpack(packed: NDArray[np.float64]) -> Matches:
     """Return the matches in an array of `match`."""
     best = packed[..., :-1, :]

@@ -8,21 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dpcurate.bad_patterns import unusable, usable
+from dpcurate.bad_patterns import usable
 from dpcurate.confidence import confidence, neighbour_agreement, reliability
 from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.errors import InputError
 from dpcurate.grains import find_grains
-from dpcurate.library import TemplateLibrary, build_library, with_spots_beyond
-from dpcurate.matching import Matches, PolarTemplates, innermost_k, match, polar_patterns, polar_templates, unpack
+from dpcurate.matchers import MatchRows, matcher
+from dpcurate.matching import Matches, unpack
 from dpcurate.orientations import turn_pattern
 from dpcurate.phases import read_cif
-from dpcurate.preprocess import k_max_of, prepare_polar
+from dpcurate.preprocess import k_max_of
 from dpcurate.recipe import Recipe, recipe_toml
 from dpcurate.scans import Scan, open_scan, reading, sha256_of
 from dpcurate.schema import PhaseRecord
@@ -109,19 +108,11 @@ def match_scan(
             f"the detector reaches only {k_max:.3g} 1/Å around the direct beam at {calibration.center_xy}. "
             "Check --scale and --center."
         )
-    libraries = [_library(phase, scan, recipe, k_max=k_max) for phase in phases]
-    templates = [polar_templates(lib, k_max_inv_angstrom=k_max, recipe=recipe.preprocess) for lib in libraries]
+    match_rows = matcher(scan, phases, recipe, k_max=k_max)
     library_seconds = time.perf_counter() - start
     start = time.perf_counter()
-    polar = polar_patterns(
-        scan.patterns,
-        center_xy=calibration.center_xy,
-        scale=calibration.scale_inv_angstrom,
-        k_max=k_max,
-        recipe=recipe.preprocess,
-    )
     height = max(1, band_patterns // scan.shape[1])
-    bands = list(_bands(scan, polar, libraries, templates, recipe, keep=keep, height=height))
+    bands = list(_bands(scan, match_rows, keep=keep, height=height))
     packed = np.concatenate([band[0] for band in bands])
     skipped = {reason: np.concatenate([band[1][reason] for band in bands]) for reason in bands[0][1]}
     seconds = {"library": library_seconds, "matching": time.perf_counter() - start}
@@ -160,16 +151,7 @@ def label(
     )
 
 
-def _bands(
-    scan: Scan,
-    polar: Any,
-    libraries: list[TemplateLibrary],
-    templates: list[PolarTemplates],
-    recipe: Recipe,
-    *,
-    keep: Path | None,
-    height: int,
-) -> Any:
+def _bands(scan: Scan, match_rows: MatchRows, *, keep: Path | None, height: int) -> Any:
     """Yield (packed matches, skipped masks) of one band of rows after another."""
     rows, columns = scan.shape
     with tqdm(total=rows * columns, desc="index", unit="pattern", smoothing=0.1) as progress:
@@ -180,27 +162,11 @@ def _bands(
                 band = _load_band(kept)
             else:
                 with reading(scan.name):
-                    band = _match_band(scan, polar, libraries, templates, recipe, rows=rows_here)
+                    band = match_rows(rows_here)
                 if kept is not None:
                     _save_band(kept, band)
             progress.update((rows_here.stop - first) * columns)
             yield band
-
-
-def _match_band(
-    scan: Scan,
-    polar: Any,
-    libraries: list[TemplateLibrary],
-    templates: list[PolarTemplates],
-    recipe: Recipe,
-    *,
-    rows: slice,
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
-    part = polar.inav[:, rows]
-    part.data = part.data.map_blocks(prepare_polar, recipe.preprocess, dtype=np.float32)
-    lazy = match(part, libraries, templates=templates, recipe=recipe.matching)
-    packed, patterns = dask.compute(lazy, scan.patterns[rows])
-    return packed, unusable(patterns)
 
 
 def _partial(out: Path) -> Path:
@@ -224,15 +190,3 @@ def _save_band(path: Path, band: tuple[NDArray[np.float64], dict[str, NDArray[np
 def _load_band(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
     with np.load(path) as file:
         return file["packed"], {key.removeprefix("skip "): file[key] for key in file.files if key != "packed"}
-
-
-def _library(phase: PhaseRecord, scan: Scan, recipe: Recipe, *, k_max: float) -> TemplateLibrary:
-    library = build_library(
-        phase,
-        spacing_deg=recipe.library.spacing_deg,
-        beam_energy_kev=scan.calibration.beam_energy_kev,
-        precession_deg=scan.calibration.precession_deg,
-        k_max_inv_angstrom=k_max,
-        max_excitation_error=recipe.library.max_excitation_error,
-    )
-    return with_spots_beyond(library, innermost_k(k_max, recipe.preprocess))

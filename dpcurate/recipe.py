@@ -54,7 +54,7 @@ class LibraryRecipe(Record):
 class MatchingRecipe(Record):
     """How patterns are matched and what is kept."""
 
-    engine: str = Field("pyxem", pattern="^pyxem$")
+    engine: str = Field("pyxem", pattern="^(pyxem|fast)$", description="pyxem's matching, corrected; or our own")
     n_best: int = Field(20, ge=2)
     runner_up_deg: float = Field(10.0, gt=0, description="how far the rival lies that reliability compares with")
 

@@ -13,7 +13,8 @@ LEFT_TO_RIGHT = {
     "dpcurate": """
         errors orientations schema counters reflections orientation_sampling kinematic propagate scattering bloch draws
         conditions detector simulation_plan simulator recipe bad_patterns calibration scans cif phases library
-        preprocess matching confidence grains figures shards crystal_maps pipeline pattern_features likeness_theory
+        preprocess matching polar correlate refine engine matchers confidence grains figures shards crystal_maps
+        pipeline pattern_features likeness_theory
         likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
         simulation_recipe scan_files virtual_scan splits labels lookalike patterns card manifests store dataset_parts
         curate api datasets_cli simulate_cli cli numba_cache
