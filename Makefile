@@ -53,7 +53,7 @@ demo: $(ENV)
 	@rm -rf $(DEMO)/runs/demo; mkdir -p $(DEMO); date +%s > $(DEMO)/.started
 	$(BIN)/dpcurate index $(SCAN) --phase $(PHASE) --out $(DEMO)/demo.index --overwrite
 	$(BIN)/dpcurate build-dataset $(DEMO)/demo.index --name demo --min-confidence $(MIN_CONFIDENCE) \
-	  --simulated $(SIMULATED) --seed $(SEED) --root $(DEMO)/datasets > $(DEMO)/.dataset
+	  --simulated $(SIMULATED) --like --seed $(SEED) --root $(DEMO)/datasets > $(DEMO)/.dataset
 	$(BIN)/dptrain run --model cnn --dataset "$$(tail -n 1 $(DEMO)/.dataset)" --epochs $(EPOCHS) --seed $(SEED) \
 	  --runs $(DEMO)/runs --name demo
 	$(BIN)/dptrain predict $(DEMO)/runs/demo $(SCAN)
