@@ -74,7 +74,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 bench: $(ENV)
-	$(BIN)/python benchmarks/baseline.py --data $(SCAN) --phase $(PHASE) --every $(BENCH_EVERY)
+	$(BIN)/python benchmarks/index.py --scan $(SCAN) --phase $(PHASE) --every $(BENCH_EVERY) --out $(DEMO)/bench
 	$(BIN)/python benchmarks/models.py
 
 # Slow (a second installation of torch), so no part of `make test`: training in an environment without pyxem.

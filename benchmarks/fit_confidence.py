@@ -1,8 +1,8 @@
-"""Fit the coefficients of dpcurate.confidence on one scan with exact truth and judge them on another.
+"""Fit the coefficients of dpcurate.confidence on scans with exact truth and judge them on others.
 
-Example: python benchmarks/fit_confidence.py --fit scan_dev.index --judge scan_large.index
-Both are folders that `dpcurate index` wrote for scans with NAME.truth.npz beside them. No coefficient may be negative:
-confidence rises with every feature. The free fit is printed beside it.
+Example: python benchmarks/fit_confidence.py --fit scan_dev.index --fit scan_precession.index --judge scan_large.index
+All are folders that `dpcurate index` wrote for scans with NAME.truth.npz beside them. No coefficient may be negative:
+confidence falls with no feature. Every scan has the same weight in the fit. The free fit is printed beside it.
 """
 
 import argparse
@@ -10,12 +10,21 @@ import argparse
 import numpy as np
 from scipy.optimize import minimize
 
-from dpcurate.confidence import confidence
+from dpcurate.confidence import ENOUGH_SUPPORT
 from dpcurate.crystal_maps import IndexResult, read_index, read_truth
 from dpcurate.orientations import disorientation_deg
 
 RIGHT_DEG = 3.0
-FEATURES = ("reliability", "correlation", "agreement")
+FEATURES = ("reliability", "agreement", "support", "weight")
+
+
+def features_of(result: IndexResult) -> np.ndarray:
+    """Return the features of each pixel, shape (pixels, features); neighbours must have agreed on the map."""
+    if result.support is None:
+        raise SystemExit(f"{result.folder}: was indexed with neighbours.pool = false")
+    columns = {name: getattr(result, name).ravel() for name in FEATURES}
+    columns["support"] = np.clip(columns["support"] / ENOUGH_SUPPORT, 0, 1)
+    return np.stack(list(columns.values()), axis=1)
 
 
 def right(result: IndexResult) -> np.ndarray:
@@ -23,19 +32,24 @@ def right(result: IndexResult) -> np.ndarray:
     truth = read_truth(result.info["scan"]["path"])
     if truth is None:
         raise SystemExit(f"{result.info['scan']['path']}: no truth file beside it")
-    symmetry = result.phases[0].proper_rotations()
-    return (disorientation_deg(result.orientation, truth.quat, symmetry) < RIGHT_DEG).ravel()
+    right = np.zeros(result.phase_id.shape, bool)
+    for number, phase in enumerate(result.phases):
+        own = (result.phase_id == number) & (truth.phase_id == number)
+        angle = disorientation_deg(result.orientation[own], truth.quat[own], phase.proper_rotations())
+        right[own] = angle < RIGHT_DEG
+    return right.ravel()
 
 
-def fit(features: np.ndarray, ok: np.ndarray, *, rising: bool) -> np.ndarray:
+def fit(features: list[np.ndarray], ok: list[np.ndarray], *, rising: bool) -> np.ndarray:
     """Return intercept and coefficients of the likeliest logistic function, shape (1 + n_features,)."""
-    design = np.column_stack([np.ones(len(features)), features])
+    designs = [np.column_stack([np.ones(len(some)), some]) for some in features]
 
     def loss(c: np.ndarray) -> float:
-        return float(np.logaddexp(0, np.where(ok, -1, 1) * (design @ c)).mean())
+        losses = [np.logaddexp(0, np.where(o, -1, 1) * (d @ c)).mean() for d, o in zip(designs, ok, strict=True)]
+        return float(np.mean(losses)) + 1e-4 * float(c @ c)
 
-    bounds = [(None, None)] + [(0 if rising else None, None)] * features.shape[1]
-    return minimize(loss, np.zeros(design.shape[1]), bounds=bounds).x
+    bounds = [(None, None)] + [(0 if rising else None, None)] * (designs[0].shape[1] - 1)
+    return minimize(loss, np.zeros(designs[0].shape[1]), bounds=bounds).x
 
 
 def judged(name: str, value: np.ndarray, ok: np.ndarray) -> None:
@@ -55,27 +69,25 @@ def judged(name: str, value: np.ndarray, ok: np.ndarray) -> None:
 def main() -> None:
     """Fit, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fit", required=True)
-    parser.add_argument("--judge", required=True)
+    parser.add_argument("--fit", required=True, action="append")
+    parser.add_argument("--judge", required=True, action="append")
     arguments = parser.parse_args()
-    fitted = read_index(arguments.fit)
-    features = np.stack([getattr(fitted, name).ravel() for name in FEATURES], axis=1)
-    free = fit(features, right(fitted), rising=False)
-    found = fit(features, right(fitted), rising=True)
+    fitted = [read_index(folder) for folder in arguments.fit]
+    features, ok = [features_of(result) for result in fitted], [right(result) for result in fitted]
+    free, found = fit(features, ok, rising=False), fit(features, ok, rising=True)
     for name, coefficients in (("free fit", free), ("fit with no negative coefficient", found)):
         print(name, dict(zip(("intercept", *FEATURES), coefficients.round(2).tolist(), strict=True)))
-    for role, folder in (("fitted on", arguments.fit), ("judged on", arguments.judge)):
-        result = read_index(folder)
-        ok = right(result)
-        values = np.stack([getattr(result, name).ravel() for name in FEATURES], axis=1)
-        for label, c in (("free fit", free), ("no negative coefficient", found)):
-            judged(f"{role} {folder}, {label}", 1 / (1 + np.exp(-(c[0] + values @ c[1:]))), ok)
-        now = confidence(*(getattr(result, name).ravel() for name in FEATURES))
-        judged(f"{role} {folder}, as shipped", now, ok)
-        for k, name in enumerate(FEATURES):
-            order = np.argsort(-values[:, k], kind="stable")
-            risk = (1 - np.cumsum(ok[order]) / np.arange(1, len(ok) + 1)).mean()
-            print(f"  {name} alone: area under the risk-coverage curve {risk:.3f}")
+    for role, folders in (("fitted on", arguments.fit), ("judged on", arguments.judge)):
+        for folder in folders:
+            result = read_index(folder)
+            ok_here, values = right(result), features_of(result)
+            for label, c in (("free fit", free), ("no negative coefficient", found)):
+                judged(f"{role} {folder}, {label}", 1 / (1 + np.exp(-(c[0] + values @ c[1:]))), ok_here)
+            judged(f"{role} {folder}, as shipped then", result.confidence.ravel(), ok_here)
+            for k, name in enumerate(FEATURES):
+                order = np.argsort(-values[:, k], kind="stable")
+                risk = (1 - np.cumsum(ok_here[order]) / np.arange(1, len(ok_here) + 1)).mean()
+                print(f"  {name} alone: area under the risk-coverage curve {risk:.3f}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ KEYS = {
 }
 """HyperSpy and pyxem metadata that is read. pyxem stores the precession half-angle as rocking_angle in mrad."""
 
+SAMPLE_BYTES = 2**28
+"""Of the patterns that are read to find the direct beam."""
+
 UNITS: pint.UnitRegistry = pint.UnitRegistry()
 
 
@@ -66,6 +69,7 @@ def calibrate(signal: Any, recipe: ScanRecipe, *, name: str) -> Calibration:
         sources["scale_inv_angstrom"] = f"metadata, in {signal.axes_manager.signal_axes[0].units}"
     _check_plausible(signal, scale, energy, name=name)
     flip = recipe.flip
+    _check_center(signal, recipe.center_xy, name=name)
     center = recipe.center_xy or _center_of_axes(signal)
     sources["center_xy"] = "recipe or option" if recipe.center_xy else "metadata"
     if center is None:
@@ -114,14 +118,23 @@ def unit_of(text: str) -> Any:
 def find_direct_beam(signal: Any, *, name: str = "signal") -> tuple[float, float]:
     """Return the mean direct beam (column, row) in pixels of a signal, from up to 256 of its patterns.
 
-    pyxem's ``blur`` finds the beam in their mean, and its ``center_of_mass`` in a window there the fraction of a pixel.
-    Bad patterns are left out; InputError when no other is among them.
+    Large patterns are fewer, so that at most `SAMPLE_BYTES` are read. Bad ones are left out; InputError when there is
+    no other.
+    """
+    rows, columns = signal.data.shape[:2]
+    most = np.clip(SAMPLE_BYTES // (signal.data[0, 0].size * signal.data.dtype.itemsize), 16, 256)
+    every = max(1, int(np.ceil(np.sqrt(rows * columns / most))))
+    return beam_of_mean(_mean_pattern(np.asarray(signal.data[::every, ::every]), name=name))
+
+
+def beam_of_mean(mean: NDArray[Any]) -> tuple[float, float]:
+    """Return the direct beam (column, row) in pixels of a mean pattern ``(h, w)``.
+
+    pyxem's ``blur`` finds the beam, and its ``center_of_mass`` in a window there the fraction of a pixel.
     """
     import hyperspy.api as hs
 
-    rows, columns = signal.data.shape[:2]
-    every = max(1, int(np.ceil(np.sqrt(rows * columns / 256))))
-    mean = _mean_pattern(np.asarray(signal.data[::every, ::every]), name=name)
+    mean = np.asarray(mean, np.float32)
     pattern = hs.signals.Signal2D(mean[None, None])
     pattern.set_signal_type("electron_diffraction")
     middle = np.array(mean.shape[::-1]) / 2
@@ -207,6 +220,19 @@ def _check_plausible(signal: Any, scale: float, energy: float, *, name: str) -> 
         raise InputError(
             f"{name}: its calibration ({scale:.4g} 1/Å a pixel) puts the detector's edge at {angle:.2f} rad, "
             f"over {MAX_ANGLE_RAD}. Give the true scale with --scale (1/Å a pixel)."
+        )
+
+
+def _check_center(signal: Any, center_xy: tuple[float, float] | None, *, name: str) -> None:
+    """Refuse a direct beam that somebody stated and that lies outside the detector, or nowhere."""
+    if center_xy is None:
+        return
+    columns, rows = (axis.size for axis in signal.axes_manager.signal_axes)
+    x, y = center_xy
+    if not (0 <= x <= columns - 1 and 0 <= y <= rows - 1):
+        raise InputError(
+            f"{name}: the direct beam is stated at column {x:g}, row {y:g}, and the detector has {columns} columns and "
+            f"{rows} rows. Give the true place with --center COLUMN,ROW in pixels, or leave it out: it is found then."
         )
 
 

@@ -20,6 +20,9 @@ LENGTH_KEYS = tuple(f"_cell_length_{axis}" for axis in "abc")
 ANGLE_KEYS = tuple(f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma"))
 COORDINATE_KEYS = tuple(tuple(f"_atom_site_{kind}_{axis}" for axis in "xyz") for kind in ("fract", "cartn"))
 LABEL_KEY = "_atom_site_label"
+OCCUPANCY_KEY = "_atom_site_occupancy"
+UNSTATED = (".", "?")
+"""What a CIF says for a value that is not given; an occupancy is 1 then."""
 
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 """A number of a CIF, with or without its uncertainty in brackets."""
@@ -49,6 +52,7 @@ def read_structure(text: str, *, name: str) -> tuple[Structure, list[Any], int, 
     block = _first_with_atoms(text, name=name)
     _check_cell(block, name=name)
     _check_coordinates(block, name=name)
+    _check_occupancies(block, name=name)
     _check_operators(block, name=name)
     parser = getParser("cif")
     structure = _reading(lambda: parser.parse(text), name=name)
@@ -111,6 +115,22 @@ def _check_coordinates(block: Any, *, name: str) -> None:
         for label, value in zip(labels, _list(block[key]), strict=True):
             if not NUMBER.fullmatch(str(value).strip()):
                 raise InputError(f"{name}: {key} of {label} is {value}, and a number is needed. Correct the CIF.")
+
+
+def _check_occupancies(block: Any, *, name: str) -> None:
+    """An occupancy is a share of atoms: from 0 to 1, a rounding error aside, and not 0 everywhere."""
+    if OCCUPANCY_KEY not in block:
+        return
+    values = [str(value).strip() for value in _list(block[OCCUPANCY_KEY])]
+    numbers = []
+    for label, value in zip(_list(block[LABEL_KEY]), values, strict=True):
+        found = NUMBER.fullmatch(value)
+        share = float(found[1]) if found else 1.0 if value in UNSTATED else -1.0
+        if not 0 <= share <= 1.01:
+            raise InputError(f"{name}: {OCCUPANCY_KEY} of {label} is {value}, and 0 to 1 is needed. Correct the CIF.")
+        numbers.append(share)
+    if not any(numbers):
+        raise InputError(f"{name}: {OCCUPANCY_KEY} is 0 for every atom, so there is no crystal. Correct the CIF.")
 
 
 def _check_operators(block: Any, *, name: str) -> None:

@@ -9,8 +9,13 @@ from typing import Annotated
 import typer
 
 from dpcurate.datasets_cli import app as datasets_app
+from dpcurate.doctor_cli import doctor_command, show_preview
 from dpcurate.errors import InputError
+from dpcurate.export_cli import export_command
 from dpcurate.simulate_cli import simulate_command, simulate_scan_command
+
+SOURCES = ("own pattern", "neighbours", "dynamics", "overlap")
+"""What may have decided a label, in the order of `consensus.OWN_WINNER` and the others."""
 
 INTERRUPTED = 130
 """What typer exits with, and without a word, after Ctrl-C."""
@@ -24,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(datasets_app, name="datasets")
+app.command("doctor")(doctor_command)
+app.command("export")(export_command)
 app.command("simulate")(simulate_command)
 app.command("simulate-scan")(simulate_scan_command)
 
@@ -40,7 +47,17 @@ def index(
     beam_energy: Annotated[float | None, typer.Option(help="keV.")] = None,
     precession: Annotated[float | None, typer.Option(help="Half-angle in degrees.")] = None,
     spacing: Annotated[float | None, typer.Option(help="Between templates, degrees.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that match; default: one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Match on a dask cluster: tcp://HOST:PORT, or its scheduler's file.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an index that is there.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Match about 400 pixels, write SCAN.preview.png, and nothing else.")
+    ] = False,
+    preview_every: Annotated[
+        int | None, typer.Option(min=1, help="The same with every k-th pixel in both directions.")
+    ] = None,
 ) -> None:
     """Index SCAN by template matching.
 
@@ -48,6 +65,7 @@ def index(
     """
     from dpcurate.pipeline import index_scan
     from dpcurate.recipe import load_recipe, parse_center
+    from dpcurate.workers import Workers
 
     choices = load_recipe(
         recipe,
@@ -59,16 +77,29 @@ def index(
         scan__precession_deg=precession,
         library__spacing_deg=spacing,
     )
+    if preview or preview_every is not None:
+        show_preview(scan, choices, every=preview_every, out=out or scan.with_name(scan.stem + ".preview.png"))
+        return
     out = out or scan.with_name(scan.stem + ".index")
-    result = index_scan(scan, choices, out=out, overwrite=overwrite)
+    who = Workers(threads=workers, scheduler=scheduler)
+    result = index_scan(scan, choices, out=out, overwrite=overwrite, workers=who)
     calibration = result.info["calibration"]
     for key, source in calibration["sources"].items():
         typer.echo(f"{key:20} {_shown(calibration[key]):>20}  ({source})")
+    if result.info["recalibration"] is not None:
+        typer.echo(result.info["recalibration"]["said"])
     if calibration["sources"]["rotation_deg"] == "assumed":
         typer.echo("The turn of the detector against the scan is not known: orientations are in the detector's frame.")
     skipped = {reason: n for reason, n in result.info["skipped"].items() if n}
     typer.echo(f"patterns {result.phase_id.size}, skipped {sum(skipped.values())} {skipped or ''}".rstrip())
+    if result.source is not None:
+        indexed = result.source[result.phase_id >= 0]
+        share = [float((indexed == number).mean()) for number in range(len(SOURCES))] if len(indexed) else [0.0] * 4
+        changed = ", ".join(f"{name} {part:.1%}" for name, part in zip(SOURCES, share, strict=True))
+        typer.echo(f"labels decided by: {changed}")
     typer.echo(f"confidence 0.8 and above: {(result.confidence >= 0.8).mean():.1%} of the pixels")
+    if warning := result.info["spots_explained"]["warning"]:
+        typer.echo(warning)
     typer.echo(str(result.folder))
 
 

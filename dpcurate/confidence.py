@@ -1,7 +1,8 @@
-"""How far a label can be trusted: reliability, agreement with the neighbours, and their union in one number.
+"""How far a label can be trusted: what its pattern, its neighbours and its grain say for it, in one number.
 
-The first version of confidence: a logistic function of three features. It ranks labels; it is not yet calibrated on
-scans of every kind. Its coefficients come from `benchmarks/fit_confidence.py`, which prints how well it does.
+A logistic function of a few features. It ranks labels, and it was fitted to scans with exact truth; it is not yet
+calibrated on scans of every kind. Its coefficients come from `benchmarks/fit_confidence.py`, which prints how well it
+does.
 """
 
 import numpy as np
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 
 from dpcurate.orientations import Array, disorientation_deg
 
-COEFFICIENTS = {"intercept": -2.46, "reliability": 1.45, "correlation": 0.0, "agreement": 5.94}
-"""Of the logistic function, for features as they stand on disk; docs/results/baseline.md says how they were found.
+ALONE = {"intercept": -2.46, "reliability": 1.45, "agreement": 5.94}
+"""Coefficients where every pixel was matched by itself; docs/results/baseline.md says how they were found."""
 
-The likeliest with no negative coefficient on one LiNiO2 scan. Correlation gets nothing: it differs between grains more
-than between right and wrong labels, and left free it comes out negative.
-"""
+AGREED = {"intercept": -2.46, "reliability": 1.45, "agreement": 5.94, "support": 0.0, "weight": 0.0}
+"""Coefficients where neighbours agreed on a map; docs/confidence.md says how they were found."""
+
+ENOUGH_SUPPORT = 0.03
+"""Support above which a grain has no rival that scores nearly as well; more of it does not count."""
 
 Float = NDArray[np.float32]
 
@@ -77,8 +80,17 @@ def shifted_slices(shift: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[s
     return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
 
 
-def confidence(reliability: Float, correlation: Float, agreement: Float) -> Float:
-    """Join three features to a number in [0, 1], shape (...): a logistic function, rising in each of them."""
-    c = COEFFICIENTS
-    z = c["intercept"] + c["reliability"] * reliability + c["correlation"] * correlation + c["agreement"] * agreement
+def confidence(
+    *, reliability: Float, agreement: Float, support: Float | None = None, weight: Float | None = None
+) -> Float:
+    """Join features to a number in [0, 1], shape (...): a logistic function that falls with none of them.
+
+    ``support`` and ``weight`` are there where neighbours agreed on a map (`consensus.Consensus`).
+    """
+    features = {"reliability": reliability, "agreement": agreement}
+    c = ALONE
+    if support is not None and weight is not None:
+        features |= {"support": np.clip(support / ENOUGH_SUPPORT, 0, 1), "weight": weight}
+        c = AGREED
+    z = c["intercept"] + sum(c[name] * value for name, value in features.items())
     return np.asarray(1 / (1 + np.exp(-z)), np.float32)

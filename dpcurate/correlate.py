@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = {"cpu": (32, 256), "cuda": (256, 4096)}
+BLOCK = {"cpu": (16, 128), "cuda": (256, 4096)}
 """Patterns and templates that are compared at a time: on a CPU so that their correlations stay in its caches."""
 
 PLACE_BITS = 127
@@ -71,6 +71,27 @@ def template_harmonics(q: Tensor, amplitude: Tensor, frame: Frame) -> Tensor:
     return (h / torch.where(norm > 0, norm, 1)).flatten(1, 2)
 
 
+def radial_basis(templates: Tensor, *, lost: float) -> Tensor:
+    """Orthonormal functions of the radius in which templates ``(m, 2 n_radius, n)`` can be written, ``(r, n_radius)``.
+
+    The fewest that leave out a share of at most ``lost`` of the templates' squares. Spots lie on the few radii that a
+    lattice allows, so high symmetry needs few.
+    """
+    m, double, n = templates.shape
+    h = templates.view(m, 2, double // 2, n)
+    each = torch.einsum("mcrn,mcsn->mrs", h, h).double()
+    each[1:] *= 2
+    value, vector = torch.linalg.eigh(each.sum(dim=0))
+    share = value.clamp(min=0).cumsum(dim=0) / value.sum().clamp(min=1e-30)
+    return vector[:, share > lost].T.float().contiguous()
+
+
+def in_basis(templates: Tensor, basis: Tensor) -> Tensor:
+    """Templates ``(m, 2 n_radius, n)`` written in a `radial_basis` ``(r, n_radius)``, shape ``(m, 2 r, n)``."""
+    m, double, n = templates.shape
+    return torch.matmul(basis, templates.view(m, 2, double // 2, n)).view(m, -1, n)
+
+
 def pattern_harmonics(prepared: Tensor, n_harmonics: int) -> Tensor:
     """Harmonics of prepared polar patterns ``(b, n_radius, n_azimuth)``, shape ``(m, n_radius, 2, b)``.
 
@@ -81,13 +102,17 @@ def pattern_harmonics(prepared: Tensor, n_harmonics: int) -> Tensor:
     return f.permute(2, 1, 3, 0).contiguous()
 
 
-def search(templates: Tensor, harmonics: Tensor, *, n_angles: int, n_keep: int) -> tuple[Tensor, Tensor, Tensor]:
+def search(
+    templates: Tensor, basis: Tensor, harmonics: Tensor, *, n_angles: int, n_keep: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Best templates of each pattern: score, index, angle, each ``(b, n_keep)``, best first.
 
     Parameters
     ----------
     templates
-        From `template_harmonics`, shape (m, 2 n_radius, n).
+        From `in_basis`, shape (m, 2 r, n).
+    basis
+        From `radial_basis`, shape (r, n_radius).
     harmonics
         From `pattern_harmonics`, shape (m, n_radius, 2, b).
     n_angles
@@ -102,12 +127,14 @@ def search(templates: Tensor, harmonics: Tensor, *, n_angles: int, n_keep: int) 
     whatever n and b, but for the scores, 8 n b bytes.
     """
     n, b = templates.shape[2], harmonics.shape[3]
+    m, rings = harmonics.shape[:2]
+    written = torch.matmul(basis, harmonics.reshape(m, rings, 2 * b)).view(m, -1, 2, b)
     device = templates.device
     wide, high = BLOCK[device.type]
     packed = torch.empty(2, b, n, dtype=torch.int32, device=device)
     waves = half_waves(templates.shape[0], n_angles).to(device)
     for column in range(0, b, wide):
-        sides = _sides(harmonics[..., column : column + wide])
+        sides = _sides(written[..., column : column + wide])
         for row in range(0, n, high):
             block = packed[:, column : column + wide, row : row + high]
             block.copy_(_best_angles(templates[..., row : row + high], sides, waves))
@@ -125,7 +152,7 @@ def half_waves(n_harmonics: int, n_angles: int) -> Tensor:
 
 
 def _sides(harmonics: Tensor) -> Tensor:
-    """What templates c + id are multiplied with, ``(m, 4 b, 2 n_radius)``: real and imaginary part, then the mirrored.
+    """What templates c + id are multiplied with, ``(m, 4 b, 2 r)``: real and imaginary part, then the mirrored.
 
     With pattern harmonics a + ib: P conj(T) = (ac + bd) + i(bc - ad), and for the mirror image, whose harmonics are
     conj(T), P T = (ac - bd) + i(bc + ad).
@@ -143,10 +170,11 @@ def _best_angles(templates: Tensor, sides: Tensor, waves: Tensor) -> Tensor:
     """
     m, _, n = templates.shape
     product = torch.matmul(sides, templates).view(m, 2, 2, -1)
-    step = (torch.arange(waves.shape[1], dtype=torch.int32, device=templates.device) * 2)[:, None]
+    step = (torch.arange(waves.shape[1], dtype=torch.int32, device=templates.device) * 2 + 1)[:, None]
     best = []
     for mirror in (0, 1):
         even, odd = (torch.mm(waves[part], product[:, mirror, part]) for part in (0, 1))
-        sign = (odd > 0).int()
-        best.append(even.add_(odd.abs_()).view(torch.int32).bitwise_and_(~PLACE_BITS).add_(sign).add_(step).amax(dim=0))
+        negative = odd.view(torch.int32) >> 31  # -1, else 0
+        total = even.add_(odd.abs_()).view(torch.int32).bitwise_and_(~PLACE_BITS)
+        best.append(total.add_(step).add_(negative).amax(dim=0))
     return torch.stack(best).view(2, -1, n)

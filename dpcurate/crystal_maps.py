@@ -3,23 +3,23 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+import tomllib
+from dataclasses import MISSING, dataclass, fields
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 from numpy.typing import NDArray
-from orix import io
 from orix.crystal_map import CrystalMap, PhaseList
 from orix.io.plugins import orix_hdf5
 from orix.quaternion import Rotation
 
 from dpcurate import shards
 from dpcurate.errors import InputError
-from dpcurate.figures import write_maps
+from dpcurate.index_arrays import read_group, write_group
+from dpcurate.map_pages import write_maps
 from dpcurate.orientations import Array
 from dpcurate.phases import orix_phase
 from dpcurate.schema import PhaseRecord
@@ -30,10 +30,13 @@ INSIDE_WEIGHT = 0.97
 PROPERTIES = ("confidence", "correlation", "reliability", "agreement", "grain_id")
 """Maps that every crystal map carries."""
 
-CANDIDATES = {"orientation": np.float64, "score": np.float32, "phase_id": np.int16}
-"""Arrays of candidates.zarr, each (rows, columns, n_best, ...), best first."""
+CANDIDATE = "candidate_"
+"""Begins the names of the arrays of candidates.zarr; all others lie in labels.zarr."""
 
-PARTS = {"candidates.zarr", "crystal_map.h5", "index.json", "maps", "recipe.toml"}
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""Begins every HDF5 file."""
+
+PARTS = {"candidates.zarr", "crystal_map.h5", "index.json", "labels.zarr", "maps", "recipe.toml"}
 """All that lies in an index folder."""
 
 PARTIAL = ".partial-write"
@@ -61,6 +64,16 @@ class IndexResult:
     phases: tuple[PhaseRecord, ...]
     info: dict[str, Any]
     folder: Path | None = None
+    source: NDArray[np.uint8] | None = None
+    """Why a label is what it is: `consensus.OWN_WINNER` to `consensus.SHARE`; None where neighbours had no say."""
+    support: NDArray[np.float32] | None = None
+    """Reliability of the evidence pooled over neighbours."""
+    orientation2: Array | None = None
+    """Of the second grain in a pattern, (rows, columns, 4); counts where ``weight`` is below 1."""
+    phase2_id: NDArray[np.int16] | None = None
+    """Its phase, -1 where there is none."""
+    weight: NDArray[np.float32] | None = None
+    """Share of the first grain, 1 where it is alone."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -103,17 +116,28 @@ def read_truth(scan_path: str | Path) -> Truth | None:
 
 
 def to_crystal_map(result: IndexResult) -> CrystalMap:
-    """Return the orix crystal map of a result, with its properties and every candidate's rotation."""
+    """Return the orix crystal map of a result: the label's rotation, every candidate's, their scores and phases.
+
+    orix holds one phase a pixel, that of the label; the property ``candidate_phase_id`` says which candidates are of
+    another. Where a label is not the best candidate, all labels come before the candidates, one rotation more.
+    """
     rows, columns = result.shape
     step = result.info["calibration"]["step_nm"]
     y, x = np.mgrid[:rows, :columns] * float(step)
+    rotations = result.candidate_orientation.reshape(rows * columns, -1, 4)
+    labels = result.orientation.reshape(-1, 1, 4)
+    if not rotations.shape[1] or not np.array_equal(rotations[:, :1], labels):
+        rotations = np.concatenate([labels, rotations], axis=1)
+    properties = {name: getattr(result, name).ravel() for name in PROPERTIES}
+    for name in ("candidate_score", "candidate_phase_id"):
+        properties[name] = getattr(result, name).reshape(rows * columns, -1)
     return CrystalMap(
-        rotations=Rotation(result.candidate_orientation.reshape(rows * columns, -1, 4)),
+        rotations=Rotation(rotations),
         phase_id=result.phase_id.ravel().astype(int),
         x=x.ravel(),
         y=y.ravel(),
         phase_list=PhaseList([orix_phase(phase) for phase in result.phases], ids=range(len(result.phases))),
-        prop={name: getattr(result, name).ravel() for name in PROPERTIES},
+        prop=properties,
         scan_unit="nm",
     )
 
@@ -160,10 +184,13 @@ def write_index(result: IndexResult, folder: Path, *, recipe_toml: str) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_map(result, partial / "crystal_map.h5")
-        _write_candidates(result, partial / "candidates.zarr")
+        for group, arrays in _groups(result).items():
+            write_group(partial / group, arrays)
         (partial / "recipe.toml").write_text(recipe_toml, encoding="utf-8")
         write_maps(result, partial / "maps")
-        (partial / "index.json").write_text(json.dumps(result.info, indent=1), encoding="utf-8")
+        found = {"counts": counts_of(result), "patterns_per_second": patterns_per_second(result)}
+        info = result.info | {"settings": tomllib.loads(recipe_toml)} | found
+        (partial / "index.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)
@@ -178,30 +205,41 @@ def write_index(result: IndexResult, folder: Path, *, recipe_toml: str) -> Path:
 
 
 def read_index(folder: str | Path) -> IndexResult:
-    """Read an index folder back; InputError if it is missing, incomplete or of another kind."""
+    """Read an index folder back, every array as it was written; InputError if it is missing, incomplete or damaged."""
     folder = Path(folder).resolve()
     if not (folder / "index.json").is_file():
         raise InputError(f"{folder}: no index there (index.json is missing). Make one with `dpcurate index SCAN`.")
     try:
         info = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         phases = tuple(PhaseRecord.model_validate(phase) for phase in info["phases"])
-        crystal_map = io.load(str(folder / "crystal_map.h5"))
-        candidates = {name: _read_array(folder / "candidates.zarr" / name) for name in CANDIDATES}
-        rows, columns = info["shape"]
-        maps = {name: np.asarray(crystal_map.prop[name]).reshape(rows, columns) for name in PROPERTIES}
+        with (folder / "crystal_map.h5").open("rb") as file:
+            if file.read(len(HDF5)) != HDF5:
+                raise ValueError("crystal_map.h5 is no HDF5 file")
+        arrays = read_group(folder / "labels.zarr")
+        arrays |= {CANDIDATE + name: data for name, data in read_group(folder / "candidates.zarr").items()}
+        _check_arrays(arrays, tuple(info["shape"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: damaged index ({error}). Make it anew with `dpcurate index`.") from error
-    return IndexResult(
-        orientation=np.asarray(crystal_map.rotations.data).reshape(rows, columns, -1, 4)[:, :, 0],
-        phase_id=np.asarray(crystal_map.phase_id).reshape(rows, columns).astype(np.int16),
-        candidate_orientation=candidates["orientation"],
-        candidate_score=candidates["score"],
-        candidate_phase_id=candidates["phase_id"],
-        phases=phases,
-        info=info,
-        folder=folder,
-        **maps,
-    )
+    return IndexResult(phases=phases, info=info, folder=folder, **arrays)
+
+
+def counts_of(result: IndexResult) -> dict[str, Any]:
+    """Return how many pixels there are, how many are indexed, as which phase, and in how many grains."""
+    return {
+        "pixels": result.phase_id.size,
+        "indexed": int((result.phase_id >= 0).sum()),
+        "phases": {phase.name: int((result.phase_id == k).sum()) for k, phase in enumerate(result.phases)},
+        "grains": int(result.grain_id.max(initial=-1)) + 1,
+    }
+
+
+def patterns_per_second(result: IndexResult) -> float | None:
+    """Return the speed of matching or prediction; None if it was not timed, or went on from an interrupted run."""
+    seconds = result.info.get("seconds", {})
+    spent = seconds.get("matching", seconds.get("prediction"))
+    if not spent or result.info.get("resumed", False):
+        return None
+    return round(result.phase_id.size / spent, 1)
 
 
 def software_versions() -> dict[str, str]:
@@ -213,36 +251,26 @@ def _write_map(result: IndexResult, path: Path) -> None:
     """Write the crystal map by way of memory: h5py 3.16 ends the process by a fault when the disk fills under it."""
     file = BytesIO()
     orix_hdf5.file_writer(file, to_crystal_map(result))
-    path.write_bytes(file.getvalue())
+    path.write_bytes(file.getbuffer())
 
 
-def _write_candidates(result: IndexResult, folder: Path) -> None:
-    """Write the candidates as a Zarr v3 group; one chunk holds 64 x 64 pixels."""
-    for name, dtype in CANDIDATES.items():
-        data = np.ascontiguousarray(getattr(result, f"candidate_{name}"), dtype)
-        spec = {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str((folder / name).resolve())},
-            "metadata": {
-                "shape": list(data.shape),
-                "data_type": np.dtype(dtype).name,
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [64, 64, *data.shape[2:]]}},
-                "codecs": [
-                    {"name": "bytes", "configuration": {"endian": "little"}},
-                    {"name": "zstd", "configuration": {"level": 3}},
-                    {"name": "crc32c"},
-                ],
-            },
-            "store_data_equal_to_fill_value": True,
-        }
-        ts.open(spec, create=True).result().write(data).result()
-    (folder / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}', encoding="utf-8")
+def _groups(result: IndexResult) -> dict[str, dict[str, NDArray[Any]]]:
+    """Every array of a result by the Zarr group that holds it."""
+    groups: dict[str, dict[str, NDArray[Any]]] = {"labels.zarr": {}, "candidates.zarr": {}}
+    for field in fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, np.ndarray):
+            group = "candidates.zarr" if field.name.startswith(CANDIDATE) else "labels.zarr"
+            groups[group][field.name.removeprefix(CANDIDATE)] = value
+    return groups
 
 
-def _read_array(folder: Path) -> NDArray[Any]:
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(folder.resolve())},
-        "fill_missing_data_reads": False,
-    }
-    return np.asarray(ts.open(spec, read=True).result().read().result())
+def _check_arrays(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
+    """ValueError unless these are the arrays of a result, all of one shape; those with a default may be missing."""
+    known = {field.name: field.default is MISSING for field in fields(IndexResult)}
+    missing = {name for name, needed in known.items() if needed} - arrays.keys() - {"phases", "info"}
+    if wrong := sorted(missing | (arrays.keys() - known.keys())):
+        raise ValueError(f"array {wrong[0]} is {'missing' if wrong[0] in missing else 'unknown'}")
+    for name, data in arrays.items():
+        if data.shape[:2] != shape:
+            raise ValueError(f"array {name} has the shape {data.shape}")

@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Commands print its text without a traceback and exit with code 2.
     """
+
+
+class TooLargeError(InputError):
+    """What is asked for takes too much memory or time; those who can do without it go on."""

@@ -1,150 +1,183 @@
-"""Pictures of maps: inverse-pole-figure colours with their key, scores, grains. Drawn without a display."""
+"""Drawing one map on one axes: colours, numbers, categories, grains, borders, and the scale bar below."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patheffects import Normal, Stroke
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
-from orix.plot import DirectionColorKeyTSL, IPFColorKeyTSL
-from orix.quaternion import Orientation
-from orix.vector import Miller, Vector3d
 
+from dpcurate.color_keys import NOT_INDEXED
 from dpcurate.orientations import Array
-from dpcurate.phases import orix_phase
-from dpcurate.schema import PhaseRecord
 
-if TYPE_CHECKING:
-    from dpcurate.crystal_maps import IndexResult
+NO_VALUE = (0.86, 0.86, 0.86)
+"""Colour of pixels without a number: viridis has nothing so pale and grey."""
 
-NOT_INDEXED = (0.25, 0.25, 0.25)
-"""Colour of pixels without an orientation."""
+SCALAR_MAP = "viridis"
+"""Even in lightness, and told apart by the colour-blind."""
 
-DPI = 130
+PALE = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
+"""Paul Tol's light scheme for areas that are outlined in black; for grains."""
 
+STRONG = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+"""Okabe and Ito's, told apart by the colour-blind; for phases."""
 
-def ipf_colors(orientation: Array, phase_id: NDArray[np.int16], phases: tuple[PhaseRecord, ...]) -> Array:
-    """Inverse-pole-figure colours (TSL) of the lab's z direction, the beam, shape (..., 3) of orientations (..., 4)."""
-    colors = np.full((*phase_id.shape, 3), NOT_INDEXED)
-    for index, record in enumerate(phases):
-        here = phase_id == index
-        if here.any():
-            group = orix_phase(record).point_group
-            key = IPFColorKeyTSL(group)
-            colors[here] = key.orientation2color(Orientation(orientation[here], symmetry=group))
-    return colors
+SHARE_SHOWN = 0.99
+"""Quantile of the numbers at which a colour bar ends; beyond it an arrow shows that there are others."""
+
+Limits = tuple[float, float]
 
 
-def draw_ipf(axes: Axes, colors: Array, *, title: str, step_nm: float) -> None:
-    """Draw a colour map of orientations with a scale bar."""
-    axes.imshow(colors, interpolation="nearest")
-    _dress(axes, title)
-    _scale_bar(axes, colors.shape[1], step_nm)
+def draw_ipf(axes: Axes, colors: Array, *, title: str, step_nm: float | None) -> None:
+    """Draw a colour map (rows, columns, 3) of orientations with its scale bar."""
+    axes.imshow(colors)
+    dress(axes, title, shape=colors.shape, step_nm=step_nm)
 
 
-def draw_color_key(axes: Axes, phase: PhaseRecord) -> None:
-    """Draw the inverse-pole-figure colour key of a phase: its fundamental sector, the corners with their indices."""
-    image, (left, right, bottom, top) = _color_key(phase)
-    axes.imshow(image, interpolation="bilinear", extent=(left, right, bottom, top))
-    margin = 0.12 * (right - left)
-    for (x, y), label in _corners(phase):
-        outward = np.array([x - (left + right) / 2, y - (bottom + top) / 2])
-        place = np.array([x, y]) + outward / max(float(np.linalg.norm(outward)), 1e-9) * margin / 2
-        axes.text(float(place[0]), float(place[1]), label, ha="center", va="center", fontsize=8)
-    axes.set_xlim(left - margin, right + margin)
-    axes.set_ylim(bottom - margin, top + margin)
-    axes.set_title(f"{phase.name}, {phase.point_group}, beam direction", fontsize=9)
-    axes.axis("off")
+def draw_score(
+    axes: Axes,
+    values: NDArray[Any],
+    *,
+    title: str,
+    step_nm: float | None,
+    limits: Limits | None = None,
+    unit: str = "",
+    bar_axes: Axes | None = None,
+) -> None:
+    """Draw a map of numbers with its colour bar, in ``bar_axes`` if given; pixels without a number (NaN) are pale grey.
+
+    Without ``limits`` colours span all but the outermost hundredth of the numbers at each end.
+    """
+    low, high = limits if limits is not None else spread_limits(values)
+    image = axes.imshow(values, cmap=colormaps[SCALAR_MAP].with_extremes(bad=NO_VALUE), vmin=low, vmax=high)
+    known = values[np.isfinite(values)]
+    below, above = bool((known < low).any()), bool((known > high).any())
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+    place: dict[str, Any] = {"cax": bar_axes} if bar_axes is not None else {"ax": axes, "fraction": 0.046, "pad": 0.03}
+    bar = axes.figure.colorbar(image, extend=extend, extendfrac=0.06, **place)
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.locator_params(nbins=5)
+    bar.ax.set_title(unit, fontsize=8, loc="left")
+    dress(axes, title, shape=values.shape, step_nm=step_nm)
 
 
-def draw_score(axes: Axes, values: NDArray[Any], *, title: str, limits: tuple[float, float] | None = None) -> None:
-    """Draw a scalar map with its colour bar."""
-    low, high = limits if limits is not None else (None, None)
-    image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
-    _dress(axes, title)
+def draw_categories(
+    axes: Axes, number: NDArray[np.integer], colors: Sequence[Any], *, title: str, step_nm: float | None
+) -> None:
+    """Draw a map of numbers into ``colors``; -1 is not indexed."""
+    every = ListedColormap([NOT_INDEXED, *colors])
+    axes.imshow(number, cmap=every, norm=BoundaryNorm(np.arange(-1.5, len(colors)), len(colors) + 1))
+    dress(axes, title, shape=number.shape, step_nm=step_nm)
 
 
-def write_maps(result: "IndexResult", folder: Path) -> list[Path]:
-    """Write ``orientation.png``, ``scores.png`` and ``grains.png`` into ``folder``; the paths written."""
-    matplotlib.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
-    step = float(result.info["calibration"]["step_nm"])
-    colors = ipf_colors(result.orientation, result.phase_id, result.phases)
-    n_keys = len(result.phases)
-    figure = Figure(figsize=(5.2 + 2.6 * n_keys, 5), layout="constrained")
-    panels = figure.subplots(1, 1 + n_keys, width_ratios=[5, *[2.2] * n_keys])
-    draw_ipf(panels[0], colors, title="Orientation, inverse pole figure along the beam", step_nm=step)
-    for axes, phase in zip(panels[1:], result.phases, strict=True):
-        draw_color_key(axes, phase)
-    scores = Figure(figsize=(10, 8.5), layout="constrained")
-    for axes, name in zip(
-        scores.subplots(2, 2).ravel(), ("confidence", "correlation", "reliability", "agreement"), strict=True
-    ):
-        limits = (0.0, 1.0) if name in ("confidence", "agreement") else None
-        draw_score(axes, getattr(result, name), title=name, limits=limits)
-    grains = Figure(figsize=(5.5, 5), layout="constrained")
-    axes = grains.subplots()
-    axes.imshow(_shuffled(result.grain_id), cmap="tab20", interpolation="nearest")
-    _dress(axes, f"{result.grain_id.max() + 1} grains")
-    written = []
-    for name, picture in (("orientation", figure), ("scores", scores), ("grains", grains)):
-        written.append(folder / f"{name}.png")
-        picture.savefig(written[-1], dpi=DPI)
-    return written
+def draw_grains(axes: Axes, grain_id: NDArray[np.int32], *, title: str, step_nm: float | None) -> None:
+    """Draw grains in pale colours that differ between neighbours, with their borders."""
+    number = np.where(grain_id < 0, -1, np.append(_colors_of_grains(grain_id), -1)[grain_id])
+    draw_categories(axes, number, PALE, title=title, step_nm=step_nm)
+    draw_borders(axes, grain_id)
 
 
-def _color_key(phase: PhaseRecord, size: int = 600) -> tuple[Array, tuple[float, float, float, float]]:
-    """Colours over the stereographic projection of the fundamental sector, transparent outside, and their extent."""
-    group = orix_phase(phase).point_group.laue
-    y, x = np.mgrid[1 : -1 : size * 1j, -1 : 1 : size * 1j]
-    radius2 = x**2 + y**2
-    vectors = np.stack([2 * x, 2 * y, 1 - radius2], axis=-1) / (1 + radius2)[..., None]
-    inside = (radius2 <= 1) & (Vector3d(vectors) <= group.fundamental_sector)
-    image = np.zeros((size, size, 4))
-    image[inside, :3] = DirectionColorKeyTSL(group).direction2color(Vector3d(vectors[inside]))
-    image[inside, 3] = 1
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    cut = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return cut, (x[0, columns[0]], x[0, columns[-1]], y[rows[-1], 0], y[rows[0], 0])
+def draw_borders(axes: Axes, number: NDArray[Any], *, color: str = "black", thickest_pt: float = 1.4) -> None:
+    """Draw the pixel edges between different numbers (rows, columns) as lines, thinner on larger maps."""
+    box = axes.get_window_extent().width * 72 / axes.figure.dpi / number.shape[1]
+    width = min(thickest_pt, max(0.25, 0.35 * box))
+    lines = border_lines(number)
+    if len(lines):
+        path = Path(lines.reshape(-1, 2), np.tile([Path.MOVETO, Path.LINETO], len(lines)))
+        style = {"edgecolor": color, "linewidth": width, "capstyle": "projecting"}
+        axes.add_artist(PathPatch(path, fill=False, **style))
 
 
-def _corners(phase: PhaseRecord) -> list[tuple[Array, str]]:
-    """Corners of the fundamental sector: stereographic (x, y) and direction indices, negative ones with a bar."""
-    crystal = orix_phase(phase)
-    directions = crystal.point_group.laue.fundamental_sector.vertices.data.reshape(-1, 3)
-    if not len(directions):
-        return []
-    miller = Miller(xyz=directions, phase=crystal)
-    miller.coordinate_format = "UVTW" if crystal.point_group.system in ("trigonal", "hexagonal") else "uvw"
-    indices = np.rint(miller.round().coordinates).astype(int)
-    labels = ["$[" + "".join(rf"\bar{{{-i}}}" if i < 0 else str(i) for i in row) + "]$" for row in indices]
-    return [(v[:2] / (1 + v[2]), label) for v, label in zip(directions, labels, strict=True)]
+def border_lines(number: NDArray[Any]) -> Array:
+    """Pixel edges between different numbers (rows, columns): two points (x, y) each, (n, 2, 2).
+
+    The rim of the map and pixels below 0 (no grain) have none.
+    """
+    number = np.asarray(number, int)
+    row, column = np.nonzero(_differ(number[:, 1:], number[:, :-1]))
+    upright = [[column + 0.5, row - 0.5], [column + 0.5, row + 0.5]]
+    row, column = np.nonzero(_differ(number[1:], number[:-1]))
+    level = [[column - 0.5, row + 0.5], [column + 0.5, row + 0.5]]
+    return np.concatenate([np.moveaxis(np.array(lines), -1, 0) for lines in (upright, level)])
 
 
-def _shuffled(grain_id: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Grain numbers spread over the colours so that neighbours differ; NaN where there is none."""
-    return np.where(grain_id < 0, np.nan, (grain_id * 7919) % 20)
+def _differ(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((a != b) & (a >= 0) & (b >= 0))
 
 
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=10)
+def spread_limits(values: NDArray[Any], *, low: float | None = None, least_span: float = 1e-3) -> Limits:
+    """Limits of a colour bar that leave out the outermost hundredth at each end; ``low`` fixes the lower one."""
+    known = np.asarray(values, float)[np.isfinite(values)]
+    if not len(known):
+        return 0.0, 1.0
+    found = np.quantile(known, [1 - SHARE_SHOWN, SHARE_SHOWN]) if known.size > 100 else (known.min(), known.max())
+    first = float(found[0]) if low is None else low
+    return first, max(float(found[1]), first + least_span)
+
+
+def dress(axes: Axes, title: str, *, shape: tuple[int, ...], step_nm: float | None) -> None:
+    """Title, no ticks, a scale bar outside the map of ``shape``; in pixels where the step is not known (None)."""
+    axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])
+    rows, columns = shape[:2]
+    upright = is_upright(shape)
+    side = rows if upright else columns
+    length = round_length(side * 0.4 * step_nm) if step_nm is not None else max(1.0, round_length(side * 0.4))
+    share = length / (side * (step_nm or 1.0))
+    if step_nm is None:
+        label = f"{length:g} pixel{'s' if length > 1 else ''}"
+    else:
+        label = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
+    away = ScaledTranslation(-8 / 72, 0, axes.figure.dpi_scale_trans) if upright else _points_down(axes, 8)
+    place = axes.transAxes + away
+    ends = ([0, 0], [0, share]) if upright else ([0, share], [0, 0])
+    axes.plot(*ends, color="black", linewidth=2.5, transform=place, clip_on=False, solid_capstyle="butt")
+    axes.annotate(
+        label,
+        (0, share) if upright else (share, 0),
+        xycoords=place,
+        xytext=(0, 4) if upright else (5, 0),
+        textcoords="offset points",
+        fontsize=8,
+        ha="center" if upright else "left",
+        va="bottom" if upright else "center",
+        rotation=90 if upright else 0,
+        annotation_clip=False,
+    )
 
 
-def _scale_bar(axes: Axes, columns: int, step_nm: float) -> None:
-    """A bar of a round length, about a quarter of the map."""
-    wanted = columns * step_nm / 4
-    power = 10.0 ** np.floor(np.log10(wanted))
-    length = max(factor * power for factor in (1, 2, 5) if factor * power <= wanted)
-    y = axes.get_ylim()[0] * 0.96
-    outline = [Stroke(linewidth=5, foreground="black"), Normal()]
-    start = columns * 0.04
-    axes.plot([start, start + length / step_nm], [y, y], color="white", linewidth=3, path_effects=outline)
-    label = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
-    thin = [Stroke(linewidth=2, foreground="black"), Normal()]
-    axes.text(start, y - columns * 0.02, label, color="white", fontsize=8, path_effects=thin)
+def is_upright(shape: tuple[int, ...]) -> bool:
+    """Whether the scale bar of a map (rows, columns) stands upright at its left."""
+    return shape[0] > 2 * shape[1]
+
+
+def round_length(longest: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not above ``longest``."""
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(max(factor * power for factor in (1, 2, 5) if factor * power <= longest * (1 + 1e-9)))
+
+
+def _points_down(axes: Axes, points: float) -> ScaledTranslation:
+    return ScaledTranslation(0, -points / 72, axes.figure.dpi_scale_trans)
+
+
+def _colors_of_grains(grain_id: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Number of a colour for each grain, the least used one that no neighbour has."""
+    sides = [(grain_id[:, 1:], grain_id[:, :-1]), (grain_id[1:], grain_id[:-1])]
+    pairs = np.concatenate([np.stack([a[a != b], b[a != b]], axis=1) for a, b in sides])
+    pairs = np.unique(np.sort(pairs[(pairs >= 0).all(axis=1)], axis=1), axis=0)
+    color = np.full(int(grain_id.max(initial=-1)) + 1, -1)
+    used = np.zeros(len(PALE), int)
+    bounds = np.searchsorted(np.sort(pairs[:, 1]), np.arange(len(color) + 1))
+    earlier = pairs[np.argsort(pairs[:, 1], kind="stable"), 0]
+    for grain in range(len(color)):
+        taken = np.bincount(color[earlier[bounds[grain] : bounds[grain + 1]]], minlength=len(PALE)) > 0
+        color[grain] = np.argmin(used + (used.sum() + 1) * taken)
+        used[color[grain]] += 1
+    return color

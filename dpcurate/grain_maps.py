@@ -14,13 +14,11 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from dpcurate.errors import InputError
+from dpcurate.file_frames import from_file
 from dpcurate.grains import find_grains
 from dpcurate.microstructure import SUPERSAMPLING, Microstructure, Specimen, from_grains
 from dpcurate.orientations import Array
 from dpcurate.schema import PhaseRecord
-
-X_ALONG_A_STAR = ("-3m", "-3", "6/mmm", "6/m")
-"""Laue groups of which .ctf files have x along a* (MTEX reads them so), orix and this project x along a."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,11 @@ def from_orientation_map(
     Raises
     ------
     InputError
-        If the file cannot be read, is no map, or has phases other than those given: by name or by Laue group. Also for
-        .ctf files of trigonal and hexagonal phases, of which it is unknown whether x runs along a or a*.
+        If the file cannot be read, is no map, or has phases other than those given: by name or by Laue group.
+
+    Notes
+    -----
+    .ctf and .ang files are read in the crystal frames that MTEX takes them to have: see `dpcurate.file_frames`.
     """
     crystal_map, name = _load(source)
     measured = _measured(crystal_map, name, phases=phases, phase_names=phase_names)
@@ -149,7 +150,7 @@ def _cores(grain: NDArray[np.int32], piece: NDArray[np.int32]) -> NDArray[np.boo
 
 
 def _load(source: str | Path | CrystalMap) -> tuple[CrystalMap, str]:
-    """The crystal map and what it is called in messages."""
+    """The crystal map and its file's name, which messages use."""
     if isinstance(source, CrystalMap):
         return source, "crystal map"
     path = Path(source)
@@ -165,14 +166,6 @@ def _load(source: str | Path | CrystalMap) -> tuple[CrystalMap, str]:
         ) from error
     if not isinstance(found, CrystalMap):
         raise InputError(f"{path.name}: holds a {type(found).__name__}, not an orientation map.")
-    trigonal = [
-        p.name for _, p in found.phases if p.point_group is not None and p.point_group.laue.name in X_ALONG_A_STAR
-    ]
-    if path.suffix.lower() == ".ctf" and trigonal:
-        raise InputError(
-            f"{path.name}: phase {trigonal[0]} is trigonal or hexagonal, and .ctf files leave open whether x "
-            "runs along a or a*. Export the map as .ang or as orix's .h5."
-        )
     return found, path.name
 
 
@@ -196,7 +189,8 @@ def _measured(
     parts = [crystal_map.get_map_data(part, fill_value=0) for part in rotations.T]
     orientation = np.stack(parts, axis=-1).astype(float)
     orientation[np.linalg.norm(orientation, axis=-1) == 0] = [1, 0, 0, 0]
-    return _Map(phase_id, orientation / np.linalg.norm(orientation, axis=-1, keepdims=True))
+    orientation /= np.linalg.norm(orientation, axis=-1, keepdims=True)
+    return _Map(phase_id, from_file(orientation, phase_id, phases, Path(name).suffix.lower().removeprefix(".")))
 
 
 def _matched(

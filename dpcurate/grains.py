@@ -37,7 +37,7 @@ def find_grains(
     graph = coo_matrix((np.ones(len(pairs[0])), pairs), shape=(flat.size, flat.size))
     grain = connected_components(graph, directed=False)[1].reshape(phase_id.shape)
     grain = np.where(phase_id < 0, -1, grain)
-    return _numbered(_absorb_small(grain, min_pixels=min_pixels))
+    return numbered(_absorb_small(grain, min_pixels=min_pixels))
 
 
 def _absorb_small(grain: NDArray[np.int64], *, min_pixels: int) -> NDArray[np.int64]:
@@ -49,7 +49,7 @@ def _absorb_small(grain: NDArray[np.int64], *, min_pixels: int) -> NDArray[np.in
     while True:
         ids, piece = np.unique(grain, return_inverse=True)
         size = np.bincount(piece.ravel())
-        border = _borders(piece.reshape(grain.shape), indexed=ids >= 0)
+        border = borders(piece.reshape(grain.shape), indexed=ids >= 0)
         small = np.flatnonzero((size < min_pixels) & (border.getnnz(axis=1) > 0))
         if not len(small):
             return grain
@@ -59,7 +59,7 @@ def _absorb_small(grain: NDArray[np.int64], *, min_pixels: int) -> NDArray[np.in
         grain = np.where(grain < 0, -1, joined[piece].reshape(grain.shape))
 
 
-def _borders(piece: NDArray[np.int64], *, indexed: NDArray[np.bool_]) -> csr_matrix:
+def borders(piece: NDArray[np.int64], *, indexed: NDArray[np.bool_]) -> csr_matrix:
     """Length of the border between each two touching pieces, in pixel edges; none with pieces that are not indexed."""
     sides = [(piece[here].ravel(), piece[there].ravel()) for here, there in map(shifted_slices, TOUCHING)]
     a, b = (np.concatenate(side) for side in zip(*sides, strict=True))
@@ -68,7 +68,7 @@ def _borders(piece: NDArray[np.int64], *, indexed: NDArray[np.bool_]) -> csr_mat
     return coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(indexed), len(indexed))).tocsr()
 
 
-def _numbered(grain: NDArray[np.int64]) -> NDArray[np.int32]:
+def numbered(grain: NDArray[np.int64]) -> NDArray[np.int32]:
     """Number grains from 0 in order of first appearance; -1 stays."""
     values, first, inverse = np.unique(grain, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(np.where(values < 0, -1, first)))

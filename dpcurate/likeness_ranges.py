@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dpcurate.bad_patterns import dead_pixels, hot_pixels
 from dpcurate.conditions import InstrumentModel, SampleModel
 from dpcurate.likeness_fits import background_gaussians, disk_radius
-from dpcurate.pattern_features import CLEAR_OF_BEAM, PatternFeatures, faulty_pixels, gain_and_noise
+from dpcurate.pattern_features import CLEAR_OF_BEAM, PatternFeatures, gain_and_noise
 from dpcurate.reflections import wavelength_angstrom
 from dpcurate.simulation_plan import Geometry
 
@@ -41,7 +42,7 @@ def instrument_of(
     patterns: NDArray[Any], base: InstrumentModel, *, center_xy: tuple[float, float]
 ) -> tuple[InstrumentModel, float, NDArray[np.bool_]]:
     """The detector that took patterns ``(n, rows, columns)``, its counts per electron, its faulty pixels (mask)."""
-    hot, dead = faulty_pixels(patterns)
+    hot, dead = hot_pixels(patterns), dead_pixels(patterns)
     gain, noise = gain_and_noise(patterns, center_xy=center_xy)
     whole = bool((patterns == np.round(patterns)).all() and patterns.min() >= 0)
     counting = whole and COUNTING_GAIN[0] <= gain <= COUNTING_GAIN[1] and noise < COUNTING_NOISE

@@ -10,6 +10,7 @@ pyxem's ``get_orientation`` does the matching. What it is given and how its answ
 - Each phase is matched by itself, since pyxem books the first template of a later phase on the one before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +96,22 @@ def polar_patterns(
     )
 
 
+Kernel = Callable[[Any, PolarTemplates], da.Array]
+"""Scores of all templates, as `by_pyxem` gives them."""
+
+
+def by_pyxem(polar: Any, templates: PolarTemplates) -> da.Array:
+    """Pyxem's lazy rows (template, correlation, azimuth, mirror) of all templates, (rows, columns, n, 4)."""
+    return polar.get_orientation(templates, n_best=-1, frac_keep=1.0).data
+
+
 def match(
-    polar: Any, libraries: list[TemplateLibrary], *, templates: list[PolarTemplates], recipe: MatchingRecipe
+    polar: Any,
+    libraries: list[TemplateLibrary],
+    *,
+    templates: list[PolarTemplates],
+    recipe: MatchingRecipe,
+    kernel: Kernel = by_pyxem,
 ) -> da.Array:
     """Match a lazy, prepared polar signal (rows, columns | azimuth, radius) with every library, lazily.
 
@@ -104,9 +119,7 @@ def match(
     ranked by correlation, which compares between phases because patterns and templates have unit norm.
     """
     step_deg = 360 / polar.axes_manager.signal_axes[0].size
-    scores = da.concatenate(
-        [polar.get_orientation(binned, n_best=-1, frac_keep=1.0).data for binned in templates], axis=2
-    ).rechunk({2: -1, 3: -1})
+    scores = da.concatenate([kernel(polar, binned) for binned in templates], axis=2).rechunk({2: -1, 3: -1})
     n_best = min(recipe.n_best, scores.shape[2])
     return scores.map_blocks(
         rank,

@@ -34,12 +34,6 @@ threshold Bernstein's term is added, SPOT_SIGMA^2 / 3 times the weight of one el
 CLEAR_OF_BEAM = 4.0
 """Standard deviations of the direct beam, and a pixel more, within which nothing else is measured."""
 
-FAULTY_SIGMA, FAULTY_RATIO = 8.0, 4.0
-"""A hot pixel's mean lies so many standard errors above so many times that of the brightest pixel beside it."""
-
-FEWEST_TO_MISS = 20
-"""Electrons that a pixel should have had in all patterns before it is called dead."""
-
 
 @dataclass(frozen=True)
 class PatternFeatures:
@@ -130,24 +124,6 @@ def direct_beam(electrons: Values, *, center_xy: tuple[float, float]) -> tuple[V
         variance = np.clip(1 / np.maximum(1 / np.maximum(second, 1e-3) - 1 / variance, 1e-3), 0.1, (half / 2) ** 2)
         place = np.clip(place + 2 * shift, -half, half)
     return place + np.array([x, y]), np.sqrt(variance)
-
-
-def faulty_pixels(patterns: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Hot and dead pixels, two masks ``(rows, columns)``, from patterns ``(n, rows, columns)`` of one detector.
-
-    Hot: bright in most patterns, and far above the brightest pixel beside it, which no spot is. Dead: never changes,
-    though those around it count.
-    """
-    counts = np.asarray(patterns, np.float64)
-    mean, spread = counts.mean(axis=0), counts.std(axis=0)
-    around = _median_of_neighbours(mean)
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    beside = maximum_filter(mean, footprint=ring)
-    error = np.sqrt(np.maximum(beside, 1 / len(counts)) / len(counts))
-    hot = (mean > FAULTY_RATIO * beside + FAULTY_SIGMA * error) & (np.quantile(counts, 0.25, axis=0) > beside)
-    dead = (spread == 0) & (around * len(counts) > FEWEST_TO_MISS) & (mean < around / FAULTY_RATIO)
-    return hot, dead
 
 
 def gain_and_noise(patterns: ArrayLike, *, center_xy: tuple[float, float]) -> tuple[float, float]:

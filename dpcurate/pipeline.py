@@ -5,29 +5,46 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dpcurate.bad_patterns import usable
+from dpcurate.band_map import collect, map_bands
+from dpcurate.bands import BAND_PATTERNS, Band, cut_bands, pieces
 from dpcurate.confidence import confidence, neighbour_agreement, reliability
+from dpcurate.consensus import Consensus
 from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.errors import InputError
+from dpcurate.explained import spots_explained
 from dpcurate.grains import find_grains
-from dpcurate.matchers import MatchRows, matcher
+from dpcurate.matchers import matcher
 from dpcurate.matching import Matches, unpack
 from dpcurate.orientations import turn_pattern
+from dpcurate.own_candidates import label_score
 from dpcurate.phases import read_cif
 from dpcurate.preprocess import k_max_of
+from dpcurate.recalibrate import recalibrated
 from dpcurate.recipe import Recipe, recipe_toml
-from dpcurate.scans import Scan, open_scan, reading, sha256_of
+from dpcurate.scans import Scan, open_scan, sha256_of
 from dpcurate.schema import PhaseRecord
+from dpcurate.second_pass import consensus
+from dpcurate.workers import Make, Result, Work, Workers
 
-BAND_PATTERNS = 256
-"""Patterns matched at a time, about: what an interrupted run loses. 256 polar patterns take 75 MB in float64."""
+PACKED = "packed"
+"""Name of a band's matches; its other arrays are masks of skipped patterns."""
+
+DOUBTED = 0.2
+"""Most confidence of a label where phase, scale or centre must be wrong."""
+
+HERE = Workers()
+"""Threads of this process, one a core."""
+
+GPU_THREADS = 2
+"""One reads while the other keeps the GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +56,81 @@ class Matched:
     seconds: dict[str, float]
 
 
-def index_scan(source: Any, recipe: Recipe, *, out: Path | None = None, overwrite: bool = False) -> IndexResult:
+def index_scan(
+    source: Any, recipe: Recipe, *, out: Path | None = None, overwrite: bool = False, workers: Workers = HERE
+) -> IndexResult:
     """Index a scan (path or HyperSpy signal) by template matching; write an index folder when ``out`` is given.
 
-    Interrupted, it goes on from the bands of rows that were done, when recipe and scan are still the same.
+    Interrupted, it goes on from the bands that were done, when recipe and scan are still the same.
 
     Raises
     ------
     InputError
         For every bad input: scan, calibration, phases, not one usable pattern, an ``out`` that exists already or is no
-        index, no space.
+        index, no space, a cluster that does not answer.
     """
     if out is not None:
         check_replaceable(out, overwrite=overwrite)
     scan = open_scan(source, recipe.scan)
     phases = read_phases(recipe.phases)
-    scan_record = {"path": str(scan.path) if scan.path else None, "sha256": sha256_of(scan.path) if scan.path else None}
-    key = hashlib.sha256((str(scan_record) + recipe_toml(recipe) + str(phases)).encode()).hexdigest()[:16]
+    record = {"path": str(scan.path) if scan.path else None, "sha256": sha256_of(scan.path) if scan.path else None}
+    key = hashlib.sha256((str(record) + recipe_toml(recipe) + str(phases)).encode()).hexdigest()[:16]
     keep = _partial(out) if out is not None and scan.path is not None else None
-    matched = match_scan(scan, phases, recipe, keep=keep / key if keep is not None else None)
+    resumed = keep is not None and any((keep / key).glob("*.npz"))
+    scan, recalibration = recalibrated(scan, phases, recipe)
+    matched = match_scan(scan, phases, recipe, key=key, keep=keep / key if keep is not None else None, workers=workers)
     if keep is not None and np.any(list(matched.skipped.values()), axis=0).all():
         shutil.rmtree(keep, ignore_errors=True)  # there is nothing to go on from
     usable(matched.skipped, name=scan.name)
-    info = {
-        "scan": scan_record,
+    info = describe(scan, phases, recipe, matched) | {
+        "scan": record,
+        "recalibration": recalibration,
+        "resumed": resumed,
+    }
+    agreed = None
+    if recipe.neighbours.pool:
+        start = time.perf_counter()
+        bad = np.any(list(matched.skipped.values()), axis=0) | (matched.matches.score[..., 0] <= 0)
+        agreed, info["neighbours"] = consensus(
+            scan,
+            matched.matches,
+            bad,
+            phases,
+            recipe,
+            k_max=outermost(scan, recipe),
+            ellipse=tuple(recalibration["ellipse"]) if recalibration else (0.0, 0.0),
+            key=key,
+            keep=keep / key if keep is not None else None,
+            workers=workers,
+        )
+        info["seconds"]["neighbours"] = round(time.perf_counter() - start, 2)
+    result = label(matched, phases, recipe, agreed=agreed, rotation_deg=scan.calibration.rotation_deg, info=info)
+    result = doubted(result, scan, recipe)
+    if out is not None:
+        result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
+        if keep is not None:
+            shutil.rmtree(keep, ignore_errors=True)
+    return result
+
+
+def doubted(result: IndexResult, scan: Scan, recipe: Recipe) -> IndexResult:
+    """The result with low confidence everywhere, and a warning, when its spots lie where no template has one."""
+    explained = spots_explained(
+        scan,
+        turn_pattern(result.orientation, -scan.calibration.rotation_deg),
+        result.phase_id,
+        result.phases,
+        k_range=(recipe.preprocess.k_min_inv_angstrom, outermost(scan, recipe)),
+    )
+    warning = explained.warning(result.phases)
+    result.info["spots_explained"] = {"share": explained.share, "by_chance": explained.by_chance, "warning": warning}
+    most = 1.0 if warning is None else DOUBTED
+    return replace(result, confidence=np.minimum(result.confidence, np.float32(most)))
+
+
+def describe(scan: Scan, phases: tuple[PhaseRecord, ...], recipe: Recipe, matched: Matched) -> dict[str, Any]:
+    """What an index says of itself: scan, calibration, phases, engine, versions, seconds, skipped patterns."""
+    return {
         "shape": list(scan.shape),
         "calibration": scan.calibration.model_dump(mode="json"),
         "phases": [phase.model_dump(mode="json") for phase in phases],
@@ -72,12 +140,6 @@ def index_scan(source: Any, recipe: Recipe, *, out: Path | None = None, overwrit
         "seconds": {name: round(value, 2) for name, value in matched.seconds.items()},
         "skipped": {reason: int(mask.sum()) for reason, mask in matched.skipped.items()},
     }
-    result = label(matched, phases, recipe, rotation_deg=scan.calibration.rotation_deg, info=info)
-    if out is not None:
-        result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
-        if keep is not None:
-            shutil.rmtree(keep, ignore_errors=True)
-    return result
 
 
 def read_phases(paths: tuple[str, ...]) -> tuple[PhaseRecord, ...]:
@@ -96,11 +158,37 @@ def match_scan(
     phases: tuple[PhaseRecord, ...],
     recipe: Recipe,
     *,
+    key: str = "",
     keep: Path | None = None,
+    workers: Workers = HERE,
     band_patterns: int = BAND_PATTERNS,
 ) -> Matched:
-    """Match every pattern band by band, with progress; bands already in the folder ``keep`` are not done again."""
+    """Match every pattern band by band, with progress; bands already in the folder ``keep`` are not done again.
+
+    ``key`` stands for scan, phases and recipe; workers of a cluster keep their templates under it.
+    """
     start = time.perf_counter()
+    k_max = outermost(scan, recipe)
+    own = recipe.matching.engine == "fast" and recipe.matching.score == "own"
+    threads = GPU_THREADS if recipe.matching.device == "cuda" else workers.threads
+    make = Timed(partial(band_matcher, phases=phases, recipe=recipe, k_max=k_max))
+    results = map_bands(
+        scan,
+        make,
+        bands=cut_bands(scan, most_patterns=band_patterns, whole_rows=not own),
+        key=f"match {key}",
+        desc="index",
+        keep=keep,
+        workers=replace(workers, threads=threads if own else 1),  # pyxem's score has threads of its own
+    )
+    found = collect(results, (slice(0, scan.shape[0]), slice(0, scan.shape[1])))
+    packed = found.pop(PACKED)
+    seconds = {"library": make.seconds, "matching": time.perf_counter() - start - make.seconds}
+    return Matched(matches=unpack(packed), skipped=found, seconds=seconds)
+
+
+def outermost(scan: Scan, recipe: Recipe) -> float:
+    """Radius in 1/Angstrom up to which patterns are looked at; InputError where the detector does not reach far."""
     calibration = scan.calibration
     k_max = k_max_of(scan.patterns.shape[2:], calibration.center_xy, calibration.scale_inv_angstrom, recipe.preprocess)
     if k_max <= recipe.preprocess.k_min_inv_angstrom:
@@ -108,85 +196,90 @@ def match_scan(
             f"the detector reaches only {k_max:.3g} 1/Å around the direct beam at {calibration.center_xy}. "
             "Check --scale and --center."
         )
+    return k_max
+
+
+@dataclass
+class Timed:
+    """Makes ready what works on bands, and says how long that took; 0 where only workers of a cluster did it."""
+
+    make: Make
+    seconds: float = 0.0
+
+    def __call__(self, scan: Scan) -> Work:
+        """What ``make`` makes of a scan."""
+        start = time.perf_counter()
+        work = self.make(scan)
+        self.seconds = time.perf_counter() - start
+        return work
+
+
+def band_matcher(scan: Scan, *, phases: tuple[PhaseRecord, ...], recipe: Recipe, k_max: float) -> Work:
+    """What matches bands of a scan, templates ready: packed matches, and masks of what is skipped by reason."""
     match_rows = matcher(scan, phases, recipe, k_max=k_max)
-    library_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    height = max(1, band_patterns // scan.shape[1])
-    bands = list(_bands(scan, match_rows, keep=keep, height=height))
-    packed = np.concatenate([band[0] for band in bands])
-    skipped = {reason: np.concatenate([band[1][reason] for band in bands]) for reason in bands[0][1]}
-    seconds = {"library": library_seconds, "matching": time.perf_counter() - start}
-    return Matched(matches=unpack(packed), skipped=skipped, seconds=seconds)
+    columns, shape = scan.shape[1], scan.patterns.shape[2:]
+
+    def match_piece(piece: Band) -> Result:
+        index: Any = piece[0] if piece[1] == slice(0, columns) else piece  # of patterns, both are the same
+        packed, skipped = match_rows(index)
+        return {PACKED: packed, **skipped}
+
+    return lambda band: collect(((piece, match_piece(piece)) for piece in pieces(band, shape)), band)
 
 
 def label(
-    matched: Matched, phases: tuple[PhaseRecord, ...], recipe: Recipe, *, rotation_deg: float, info: dict[str, Any]
+    matched: Matched,
+    phases: tuple[PhaseRecord, ...],
+    recipe: Recipe,
+    *,
+    rotation_deg: float,
+    info: dict[str, Any],
+    agreed: Consensus | None = None,
 ) -> IndexResult:
-    """From matches to labels: the scan's frame, skipped pixels, confidence and grains."""
-    matches = matched.matches
-    symmetries = [phase.proper_rotations() for phase in phases]
+    """From matches, and what neighbours ``agreed`` on, to labels with their confidence, in the scan's frame."""
+    matches, symmetries = matched.matches, [phase.proper_rotations() for phase in phases]
     skipped = np.any(list(matched.skipped.values()), axis=0) | (matches.score[..., 0] <= 0)
-    phase_id = np.where(skipped, -1, matches.phase_id[..., 0]).astype(np.int16)
-    orientation = turn_pattern(matches.orientation, rotation_deg)
-    correlation = np.where(skipped, 0, matches.score[..., 0]).astype(np.float32)
-    trust = np.where(skipped, 0, reliability(matches.score[..., 0], matches.runner_up_score)).astype(np.float32)
-    best = orientation[:, :, 0]
-    boundary = recipe.grains.boundary_deg
-    agreement = neighbour_agreement(best, phase_id, symmetries=symmetries, boundary_deg=boundary)
-    return IndexResult(
-        orientation=best,
-        phase_id=phase_id,
-        confidence=np.where(skipped, 0, confidence(trust, correlation, agreement)).astype(np.float32),
-        correlation=correlation,
-        reliability=trust,
-        agreement=agreement,
-        grain_id=find_grains(
-            best, phase_id, symmetries=symmetries, boundary_deg=boundary, min_pixels=recipe.grains.min_pixels
+    if agreed is None:
+        best, phase_id = matches.orientation[:, :, 0], np.where(skipped, -1, matches.phase_id[..., 0]).astype(np.int16)
+        kind = recipe.grains.model_dump()
+        grain_id, extra = find_grains(best, phase_id, symmetries=symmetries, **kind), dict[str, Any]()
+        score = matches.score[..., 0]
+    else:
+        best, phase_id, grain_id = agreed.orientation, agreed.phase_id, agreed.grain_id
+        skipped |= phase_id < 0
+        score = label_score(matches, best, phase_id, symmetries=symmetries)
+        extra = {name: getattr(agreed, name) for name in ("source", "support", "phase2_id", "weight")}
+        extra["orientation2"] = turn_pattern(agreed.orientation2, rotation_deg)
+    found: dict[str, Any] = {
+        "reliability": reliability(matches.score[..., 0], matches.runner_up_score),
+        "correlation": score,
+        "agreement": neighbour_agreement(
+            best, phase_id, symmetries=symmetries, boundary_deg=recipe.grains.boundary_deg
         ),
-        candidate_orientation=orientation,
+    }
+    features: dict[str, Any] = {name: np.where(skipped, 0, values).astype(np.float32) for name, values in found.items()}
+    trust = confidence(
+        reliability=features["reliability"],
+        agreement=features["agreement"],
+        support=extra.get("support"),
+        weight=extra.get("weight"),
+    )
+    return IndexResult(
+        orientation=turn_pattern(best, rotation_deg),
+        phase_id=phase_id,
+        confidence=np.where(skipped, 0, trust).astype(np.float32),
+        grain_id=grain_id,
+        candidate_orientation=turn_pattern(matches.orientation, rotation_deg),
         candidate_score=matches.score,
         candidate_phase_id=matches.phase_id,
         phases=phases,
         info=info,
+        **features,
+        **extra,
     )
-
-
-def _bands(scan: Scan, match_rows: MatchRows, *, keep: Path | None, height: int) -> Any:
-    """Yield (packed matches, skipped masks) of one band of rows after another."""
-    rows, columns = scan.shape
-    with tqdm(total=rows * columns, desc="index", unit="pattern", smoothing=0.1) as progress:
-        for first in range(0, rows, height):
-            rows_here = slice(first, min(first + height, rows))
-            kept = keep / f"{first:06d}.npz" if keep is not None else None
-            if kept is not None and kept.is_file():
-                band = _load_band(kept)
-            else:
-                with reading(scan.name):
-                    band = match_rows(rows_here)
-                if kept is not None:
-                    _save_band(kept, band)
-            progress.update((rows_here.stop - first) * columns)
-            yield band
 
 
 def _partial(out: Path) -> Path:
     """Return the folder beside ``out`` that keeps the bands that are done."""
     place = out.resolve()
     return place.with_name(place.name + ".partial")
-
-
-def _save_band(path: Path, band: tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]) -> None:
-    partial = path.with_suffix(".tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"packed": band[0], **{f"skip {reason}": mask for reason, mask in band[1].items()}}
-        np.savez(partial, **arrays)
-        partial.rename(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path.parent}: cannot be written ({error}). Free space, then run again.") from error
-
-
-def _load_band(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
-    with np.load(path) as file:
-        return file["packed"], {key.removeprefix("skip "): file[key] for key in file.files if key != "packed"}

@@ -117,24 +117,40 @@ def to_polar(patterns: Tensor, transform: PolarTransform) -> Tensor:
     return torch.mm(transform.weight, flat.T.contiguous()).T.reshape(len(patterns), *transform.valid.shape).contiguous()
 
 
-def prepare(polar: Tensor, *, valid: Tensor, weight: Tensor, floor: float) -> Tensor:
+def prepare(
+    polar: Tensor,
+    *,
+    valid: Tensor,
+    weight: Tensor,
+    floor: float,
+    power: float | None = None,
+    background: bool = True,
+) -> Tensor:
     """Polar patterns ready to be correlated: zero mean and unit norm, shape ``(b, n_radius, n_azimuth)``.
 
-    The median of each ring is taken off, and what is above becomes log(1 + x / (floor * mean)), with the pattern's
-    mean of x: intensities of dynamical patterns are wrong by factors, so their logarithms are compared. Rings get
-    ``weight`` (n_radius,), the mean over the ``valid`` bins is taken off. Patterns that hold nothing become 0.
+    With ``background`` the median of each ring is taken off. What is above becomes log(1 + x / (floor * mean)), with
+    the pattern's mean of x: intensities of dynamical patterns are wrong by factors, so their logarithms are compared.
+    With a ``power`` it becomes x^power instead. Rings get ``weight`` (n_radius,), the mean over the ``valid`` bins is
+    taken off. Patterns that hold nothing become 0.
     """
     everywhere = bool(valid.all())
-    if everywhere:
-        x = polar - polar.median(dim=-1, keepdim=True).values
-    else:
-        x = polar - polar.masked_fill(~valid, math.nan).nanmedian(dim=-1, keepdim=True).values.nan_to_num(0)
+    x = polar - _ring_medians(polar, None if everywhere else valid) if background else polar.clone()
+    if not everywhere:
         x = x * valid
     x = x.clamp_(min=0)
-    mean = x.mean(dim=(1, 2), keepdim=True) * floor
-    x = torch.where(mean > 0, x / mean, 0).log1p_() * weight[:, None]
+    if power is None:
+        mean = x.mean(dim=(1, 2), keepdim=True) * floor
+        x = torch.where(mean > 0, x / mean, 0).log1p_() * weight[:, None]
+    else:
+        x = x.pow_(power) * weight[:, None]
     x -= x.sum(dim=(1, 2), keepdim=True) / valid.sum()
     if not everywhere:
         x = x * valid
     norm = x.flatten(1).norm(dim=1)[:, None, None]
     return x / torch.where(norm > 0, norm, 1)
+
+
+def _ring_medians(polar: Tensor, valid: Tensor | None) -> Tensor:
+    if valid is None:
+        return polar.median(dim=-1, keepdim=True).values
+    return polar.masked_fill(~valid, math.nan).nanmedian(dim=-1, keepdim=True).values.nan_to_num(0)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from math import isfinite
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,11 @@ class PreprocessRecipe(Record):
     """From pattern to what is matched. Defaults: measured in docs/results/baseline.md."""
 
     background: str = Field("radial-median", pattern="^(radial-median|none)$")
-    power: float = Field(0.25, gt=0, le=1, description="applied to pattern and template intensities alike")
+    intensity: str = Field("log", pattern="^(log|power)$", description="of patterns, in the fast engine")
+    floor: float = Field(0.1, gt=0, description="of the logarithm, in means of a pattern above its background")
+    power: float = Field(0.25, gt=0, le=1, description="of templates, and of patterns where no logarithm is taken")
+    ring_power: float = Field(0.5, ge=0, le=2, description="weight of a ring: its radius to this power")
+    mask: str | None = Field(None, description="file (.npy or an image) of detector pixels that do not count")
     subtract_mean: bool = True
     k_min_inv_angstrom: float = Field(0.15, gt=0, description="radii below hold the direct beam")
     k_max_inv_angstrom: float | None = Field(None, gt=0, description="default: the largest full circle, at most 1.5")
@@ -49,14 +54,26 @@ class LibraryRecipe(Record):
 
     spacing_deg: float = Field(2.0, ge=0.2, le=15, description="between neighbouring zone axes")
     max_excitation_error: float = Field(0.02, gt=0, description="1/Angstrom")
+    thickness_angstrom: float = Field(200.0, ge=20, le=5000, description="of the plate whose rocking curve is taken")
 
 
 class MatchingRecipe(Record):
     """How patterns are matched and what is kept."""
 
-    engine: str = Field("pyxem", pattern="^(pyxem|fast)$", description="pyxem's matching, corrected; or our own")
+    engine: str = Field("fast", pattern="^(pyxem|fast)$", description="our own matching; or pyxem's, corrected")
+    score: str = Field("own", pattern="^(own|pyxem)$", description="of the fast engine: its own, or pyxem's")
+    recalibrate: bool = Field(True, description="fit direct beam and scale to the matches first")
+    device: str = Field("cpu", pattern="^(cpu|cuda)$", description="where the fast engine computes")
     n_best: int = Field(20, ge=2)
     runner_up_deg: float = Field(10.0, gt=0, description="how far the rival lies that reliability compares with")
+
+
+class NeighboursRecipe(Record):
+    """How pixels help each other after each was matched by itself."""
+
+    pool: bool = Field(True, description="pool the evidence of neighbours; off: every pixel keeps its own best match")
+    dynamics: bool = Field(True, description="judge grains whose rivals score alike by dynamical scattering")
+    overlap: bool = Field(True, description="take apart patterns that hold two grains")
 
 
 class GrainRecipe(Record):
@@ -74,6 +91,7 @@ class Recipe(Record):
     preprocess: PreprocessRecipe = PreprocessRecipe()
     library: LibraryRecipe = LibraryRecipe()
     matching: MatchingRecipe = MatchingRecipe()
+    neighbours: NeighboursRecipe = NeighboursRecipe()
     grains: GrainRecipe = GrainRecipe()
 
     @model_validator(mode="after")
@@ -127,9 +145,10 @@ def _found(tree: dict, folder: Path) -> dict:
     tree = {key: _switched(value) for key, value in tree.items()}
     if isinstance(tree.get("phases"), list):
         tree["phases"] = [str(folder / str(phase)) for phase in tree["phases"]]
-    section = tree.get("virtual_scan")
-    if isinstance(section, dict) and isinstance(section.get("microstructure"), str):
-        section["microstructure"] = str(folder / section["microstructure"])
+    for name, key in (("virtual_scan", "microstructure"), ("preprocess", "mask")):
+        section = tree.get(name)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(folder / section[key])
     return tree
 
 
@@ -153,6 +172,8 @@ def parse_center(text: str | None) -> tuple[float, float] | None:
         return None
     try:
         column, row = (float(part) for part in text.split(","))
+        if not (isfinite(column) and isfinite(row)):
+            raise ValueError(text)
     except ValueError as error:
         raise InputError(f"--center {text}: expected COLUMN,ROW in pixels, such as 64.2,63.8.") from error
     return column, row

@@ -21,7 +21,7 @@ ELECTRON_REST_KEV = 510.99895
 """m c^2 of the electron, CODATA 2018."""
 
 EXTINCT = 1e-6
-"""Share of the strongest structure factor below which a reflection is forbidden: sums that cancel leave about 1e-9."""
+"""Share of F(000) below which a reflection is forbidden: sums that cancel leave about 1e-9."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def reflections(phase: PhaseRecord, k_max_inv_angstrom: float, *, u_iso_angstrom
     u_iso_angstrom2
         Mean square displacement of every atom; default: each atom's own.
     """
-    hkl = lattice_points(phase, k_max_inv_angstrom)[1:]
+    hkl = lattice_points(phase, k_max_inv_angstrom)
     factor = structure_factors(phase, hkl, u_iso_angstrom2=u_iso_angstrom2)
-    allowed = np.abs(factor) > EXTINCT * np.abs(factor).max(initial=0)
+    hkl, allowed, factor = hkl[1:], np.abs(factor[1:]) > EXTINCT * np.abs(factor[0]), factor[1:]
     if not allowed.any():
         raise InputError(
             f"phase {phase.name}: no reflection within {k_max_inv_angstrom:.3g} 1/Å. Check its cell and the scale."

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpcurate.errors import InputError
+from dpcurate.errors import TooLargeError
 from dpcurate.orientations import Array
 from dpcurate.reflections import (
     ELECTRON_REST_KEV,
@@ -113,10 +113,10 @@ def expected_beams(
 
 
 def refuse_too_many(name: str, n_beams: float, *, k_max_inv_angstrom: float) -> None:
-    """Raise InputError when a pattern has more than `MOST_BEAMS` beams; says how many and what memory they take."""
+    """Raise TooLargeError when a pattern has more than `MOST_BEAMS` beams; says how many and what memory they take."""
     if n_beams > MOST_BEAMS:
         memory = n_beams**2 * PAIR_BYTES / 2**30
-        raise InputError(
+        raise TooLargeError(
             f"phase {name}: a pattern has about {n_beams:.0f} beams within {k_max_inv_angstrom:.3g} 1/Å, which take "
             f"{memory:.2g} GiB; at most {MOST_BEAMS} are computed. Lower k_max or the largest excitation error, "
             "or simulate it kinematically."

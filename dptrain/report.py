@@ -122,7 +122,7 @@ def _maps_part(scan: ScanEvidence, folder: Path) -> str:
     for name, answer in (("labels", scan.labels), ("network", scan.network)):
         if answer is not None:
             path = folder / f"{scan.name}_confidence_{name}.png"
-            draw.score_map(path, answer.confidence, title=f"confidence, {name}")
+            draw.score_map(path, answer.confidence, title=f"confidence, {name}", step_nm=step)
             confidence.append(html.Picture(path, f"Confidence, {name}"))
     trust = (
         "How sure each answer is of itself, 0 to 1. Labels: from reliability, correlation and agreement with the "
@@ -143,7 +143,8 @@ def _errors_part(scan: ScanEvidence, errors: Errors, *, guess: Score | None, fol
     maps = []
     for name, error in errors.items():
         path = folder / f"{scan.name}_error_{name.replace(' ', '_')}.png"
-        maps.append(html.Picture(draw.error_map(path, error, title=name, outline=unseen), f"Disorientation, {name}"))
+        draw.error_map(path, error, title=name, outline=unseen, step_nm=draw.step_nm(scan.network))
+        maps.append(html.Picture(path, f"Disorientation, {name}"))
     stem = f"{scan.name}_histogram"
     drawn = draw.histograms(
         folder / f"{stem}_fine.png",

@@ -10,8 +10,10 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dpcurate.color_keys import draw_color_key, ipf_colors
 from dpcurate.crystal_maps import IndexResult
-from dpcurate.figures import draw_color_key, draw_ipf, draw_score, ipf_colors
+from dpcurate.figures import draw_borders, draw_ipf, draw_score, dress
+from dpcurate.map_pages import known_step_nm
 from dpcurate.orientations import Array
 from dpcurate.schema import PhaseRecord
 
@@ -45,7 +47,7 @@ def orientation_map(
     *,
     phases: tuple[PhaseRecord, ...],
     title: str,
-    step_nm: float,
+    step_nm: float | None,
 ) -> Path:
     """A map in inverse-pole-figure colours along the beam."""
     figure, axes = _panel()
@@ -60,36 +62,25 @@ def color_key(path: Path, phase: PhaseRecord) -> Path:
     return save(figure, path)
 
 
-def score_map(path: Path, values: NDArray[np.float32], *, title: str) -> Path:
+def score_map(path: Path, values: NDArray[np.float32], *, title: str, step_nm: float | None) -> Path:
     """A map of numbers from 0 to 1."""
     figure, axes = _panel()
-    draw_score(axes, values, title=title, limits=(0.0, 1.0))
+    draw_score(axes, values, title=title, step_nm=step_nm, limits=(0.0, 1.0))
     return save(figure, path)
 
 
-def error_map(path: Path, error_deg: Array, *, title: str, outline: NDArray[np.bool_]) -> Path:
+def error_map(path: Path, error_deg: Array, *, title: str, outline: NDArray[np.bool_], step_nm: float | None) -> Path:
     """A map of disorientations in six classes, with the border of the pixels ``outline`` in black."""
     figure, axes = _panel()
     norm = BoundaryNorm(ERROR_EDGES, len(ERROR_COLORS))
-    image = axes.imshow(error_deg, cmap=ListedColormap(list(ERROR_COLORS)), norm=norm, interpolation="nearest")
+    image = axes.imshow(error_deg, cmap=ListedColormap(list(ERROR_COLORS)), norm=norm)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, spacing="uniform")
     bar.set_ticks(ERROR_EDGES, labels=[str(edge) for edge in ERROR_EDGES])
     bar.set_label("degrees", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    for line in border_lines(outline):
-        axes.plot(line[:, 0], line[:, 1], color="black", linewidth=1.4, solid_capstyle="projecting")
-    axes.set(xlim=(-0.5, error_deg.shape[1] - 0.5), ylim=(error_deg.shape[0] - 0.5, -0.5), xticks=[], yticks=[])
-    axes.set_title(title, fontsize=10)
+    draw_borders(axes, outline)
+    dress(axes, title, shape=error_deg.shape, step_nm=step_nm)
     return save(figure, path)
-
-
-def border_lines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Pixel edges between ``mask`` (rows, columns) and the rest, each two points (x, y); the map's rim is no border."""
-    rows, columns = np.nonzero(mask[:, 1:] != mask[:, :-1])
-    upright = [np.array([[c + 0.5, r - 0.5], [c + 0.5, r + 0.5]]) for r, c in zip(rows, columns, strict=True)]
-    rows, columns = np.nonzero(mask[1:] != mask[:-1])
-    level = [np.array([[c - 0.5, r + 0.5], [c + 0.5, r + 0.5]]) for r, c in zip(rows, columns, strict=True)]
-    return upright + level
 
 
 def histograms(
@@ -148,9 +139,9 @@ def training_curves(folder: Path, metrics: Mapping[str, Array]) -> list[Path]:
     return [*written, save(figure, folder / "training_accuracy.png")]
 
 
-def step_nm(result: IndexResult) -> float:
-    """Step of a scan in nm."""
-    return float(result.info["calibration"]["step_nm"])
+def step_nm(result: IndexResult) -> float | None:
+    """Step of a scan in nm, None where nobody stated it."""
+    return known_step_nm(result.info)
 
 
 def plain(axes: Axes, *, sides: Sequence[str] = ("top", "right")) -> None:

@@ -9,29 +9,16 @@ submitted; `--local 2` takes two processes of this machine in place of Slurm job
 """
 
 import argparse
-import copyreg
 import sys
 from pathlib import Path
 
-import h5py
 from dask_jobqueue import SLURMCluster
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from dpcurate.errors import InputError
 from dpcurate.pipeline import index_scan
 from dpcurate.recipe import load_recipe
-
-WAIT_SECONDS = 24 * 3600
-"""Longest wait for the first worker: jobs queue."""
-
-
-def reopened(file: str, name: str) -> h5py.Dataset:
-    """Return a dataset of an HDF5 file, opened by the process that needs it."""
-    return h5py.File(file, mode="r")[name]
-
-
-# h5py refuses to pickle its objects, and dask sends them to the workers inside the lazy patterns of .hspy, .h5, .emd.
-copyreg.pickle(h5py.Dataset, lambda dataset: (reopened, (dataset.file.filename, dataset.name)))
+from dpcurate.workers import Workers
 
 
 def arguments() -> argparse.Namespace:
@@ -79,10 +66,8 @@ def main() -> None:
             return
         if not asked.local:
             cluster.scale(jobs=asked.jobs)
-        # A client that is open is what dask computes with, everywhere: index_scan needs no word about it.
-        with Client(cluster) as client:
-            client.wait_for_workers(1, timeout=WAIT_SECONDS)
-            print(index_scan(asked.scan, recipe, out=out, overwrite=asked.overwrite).folder)
+        workers = Workers(scheduler=cluster.scheduler_address)
+        print(index_scan(asked.scan, recipe, out=out, overwrite=asked.overwrite, workers=workers).folder)
 
 
 if __name__ == "__main__":

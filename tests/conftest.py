@@ -1,6 +1,7 @@
 """A small real dataset for tests: kinematic spots of two phases, written through the store."""
 
 import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from dpcurate.store import write_dataset
 
 SCALE = 0.08
 PER_GRAIN = 5
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Templates that tests make are kept apart from the user's."""
+    os.environ["DPCURATE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def rotations(*generators):

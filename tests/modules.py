@@ -11,13 +11,19 @@ ROOT = Path(__file__).parents[1]
 
 LEFT_TO_RIGHT = {
     "dpcurate": """
-        errors orientations schema counters reflections orientation_sampling kinematic propagate scattering bloch draws
-        conditions detector simulation_plan simulator recipe bad_patterns calibration scans cif phases library
-        preprocess matching polar correlate refine engine matchers confidence grains figures shards crystal_maps
-        pipeline pattern_features likeness_theory
+        errors orientations schema file_frames counters reflections orientation_sampling kinematic propagate scattering
+        bloch draws conditions detector simulation_plan simulator recipe bad_patterns calibration scans bands workers
+        band_map cif phases library
+        preprocess matching polar correlate refine distinct engine templates
+        scan_sample noise_scores equivalent matchers recalibrate confidence grains
+        neighbourhood own_candidates rivals regions likelihood picture_reading spot_models dynamical_ranking shares
+        consensus misorientation_maps color_keys
+        figures map_pages shards index_arrays crystal_maps ctf ang exports
+        pattern_features spots explained overlap second_pass pipeline spot_geometry checkup findings
+        detector_findings doctor_figures diagnosis preview_figure preview likeness_theory
         likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
         simulation_recipe scan_files virtual_scan splits labels lookalike patterns card manifests store dataset_parts
-        curate api datasets_cli simulate_cli cli numba_cache
+        curate api datasets_cli doctor_cli export_cli simulate_cli cli numba_cache
         __init__
     """,
     "dptrain": """

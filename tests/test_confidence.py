@@ -8,6 +8,8 @@ from dpcurate.grains import find_grains
 from dpcurate.orientations import multiply, random_uniform
 from tests.crystals import LINIO2, NICKEL
 
+FEATURES = ("reliability", "agreement", "support", "weight")
+
 SYMMETRIES = [LINIO2.proper_rotations(), NICKEL.proper_rotations()]
 
 
@@ -24,12 +26,14 @@ def test_reliability_is_astars_r_over_100():
     assert reliability(np.array([0.5, 0.5, 0.0]), np.array([0.4, 0.5, 0.0])) == pytest.approx([0.2, 0, 0])
 
 
+@pytest.mark.parametrize("names", [FEATURES[:2], FEATURES])
 @settings(max_examples=30, deadline=None)
-@given(st.tuples(*[st.floats(0, 1)] * 3), st.integers(0, 2), st.floats(0, 0.5))
-def test_confidence_lies_in_0_1_and_never_falls_when_a_feature_rises(features, which, more):
-    better = list(features)
-    better[which] = min(1.0, better[which] + more)
-    low, high = confidence(*np.float32(features)), confidence(*np.float32(better))
+@given(values=st.lists(st.floats(0, 1), min_size=4, max_size=4), which=st.integers(0, 3), more=st.floats(0, 0.5))
+def test_confidence_lies_in_0_1_and_never_falls_when_a_feature_rises(names, values, which, more):
+    features = dict(zip(names, map(np.float32, values), strict=False))
+    name = names[which % len(names)]
+    low = confidence(**features)
+    high = confidence(**features | {name: min(np.float32(1), features[name] + np.float32(more))})
     assert 0 <= low <= high <= 1
 
 

@@ -41,7 +41,7 @@ ENOUGH_SPOTS = 6
 """Patterns with fewer may be nearly those of several orientations."""
 
 
-def engine_of(*phases):
+def engine_of(*phases, spacing_deg=SPACING_DEG):
     transform = polar_transform(
         SHAPE,
         center_xy=CENTER_XY,
@@ -53,11 +53,11 @@ def engine_of(*phases):
     )
     return prepare_engine(
         list(phases),
-        [zone_axis_rotations(phase.proper_rotations(), spacing_deg=SPACING_DEG) for phase in phases],
+        [zone_axis_rotations(phase.proper_rotations(), spacing_deg=spacing_deg) for phase in phases],
         spots=plate_spots(beam_energy_kev=200, precession_deg=PRECESSION_DEG, k_max_inv_angstrom=K_MAX + 0.05),
         transform=transform,
         spot_sigma_inv_angstrom=1.3 * SCALE,
-        spacing_deg=SPACING_DEG,
+        spacing_deg=spacing_deg,
     )
 
 

@@ -169,11 +169,12 @@ def ctf(*header):
     return CTF.format(**dict(zip(("cell", "name", "laue", "group"), header, strict=True))) + "".join(rows)
 
 
-def test_ctf_files_of_hexagonal_phases_are_refused_and_those_of_cubic_ones_read(tmp_path):
+def test_ctf_files_are_read_with_x_along_a_star(tmp_path):
+    """In a cubic crystal that is a; in a hexagonal one a lies 30 degrees before it: phi2 is 30 degrees less."""
     cubic, hexagonal = tmp_path / "cubic.ctf", tmp_path / "hexagonal.ctf"
     cubic.write_text(ctf("3.52;3.52;3.52\t90;90;90", "Ni", 11, 225))
     hexagonal.write_text(ctf("2.951;2.951;4.684\t90;90;120", "Ti", 9, 194))
-    micro = from_orientation_map(cubic, phases=[NICKEL], seed=1)
-    assert np.allclose(micro.quat, Rotation.from_euler([10, 20, 30], degrees=True).data)
-    with pytest.raises(InputError, match="Ti is trigonal or hexagonal.*a or a"):
-        from_orientation_map(hexagonal, phases=[TITANIUM], seed=1)
+    for path, phase, euler in ((cubic, NICKEL, [10, 20, 30]), (hexagonal, TITANIUM, [10, 20, 0])):
+        micro = from_orientation_map(path, phases=[phase], seed=1)
+        expected = Rotation.from_euler(euler, degrees=True).data
+        assert np.abs((micro.quat * expected).sum(-1)) == pytest.approx(1, abs=1e-9)

@@ -81,6 +81,17 @@ def test_workers_of_a_cluster_index_as_one_node_does(small):
     np.testing.assert_allclose(here.orientation, there.orientation, atol=1e-9)
 
 
+def test_a_batch_script_that_starts_scheduler_and_workers_gives_the_same_numbers(small):
+    chosen = {"SCAN": "small.hspy", "PHASE": PHASE, "OPTIONS": "--engine fast --spacing 10"}
+    for script, out in (("index.sbatch", "fast.index"), ("index_dask.sbatch", "dask.index")):
+        done = run("bash", HPC / script, cwd=small, **chosen, OUT=out, WORKERS=1)
+        assert done.returncode == 0, done.stderr
+    here, there = read_index(small / "fast.index"), read_index(small / "dask.index")
+    np.testing.assert_array_equal(here.candidate_score, there.candidate_score)
+    np.testing.assert_array_equal(here.candidate_orientation, there.candidate_orientation)
+    assert not list(small.glob("*.json"))
+
+
 def test_the_jobs_that_dask_would_submit_ask_for_what_was_given(tmp_path):
     program = (sys.executable, HPC / "index_jobqueue.py", "scan.hspy", "--show-job")
     job = run(*program, "--queue", "standard", "--account", "me", "--walltime", "01:00:00", cwd=tmp_path)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpcurate.pattern_features import direct_beam, faulty_pixels, gain_and_noise, measure
+from dpcurate.bad_patterns import dead_pixels, hot_pixels
+from dpcurate.pattern_features import direct_beam, gain_and_noise, measure
 
 SIZE, SCALE = 96, 0.025
 MIDDLE = (48.0, 47.0)
@@ -80,12 +81,12 @@ def test_a_gain_changes_nothing_but_the_unit() -> None:
 
 def test_hot_and_dead_pixels_are_found_and_a_still_beam_is_not_hot() -> None:
     counts = counted(expected(5000.0), 60)
-    hot, dead = faulty_pixels(counts)
+    hot, dead = hot_pixels(counts), dead_pixels(counts)
     assert not hot.any()
     assert not dead.any()
     counts[:, 10, 80], counts[:, 48, 30] = 50, 0
     counts[:, 20, 20] = np.random.default_rng(1).poisson(30, 60)
-    hot, dead = faulty_pixels(counts)
+    hot, dead = hot_pixels(counts), dead_pixels(counts)
     assert set(zip(*np.nonzero(hot), strict=True)) == {(10, 80), (20, 20)}
     assert set(zip(*np.nonzero(dead), strict=True)) == {(48, 30)}
     mended = measure(counts, scale_inv_angstrom=SCALE, center_xy=MIDDLE, faulty=hot | dead)

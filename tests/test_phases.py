@@ -127,6 +127,9 @@ OPERATOR = "\n-y,x-y,z\n"
         ("Ni Ni 0 0 0 1", "Ni Ni ? 0 0 1", "_atom_site_fract_x of Ni is ?"),
         ("Ni Ni 0 0 0 1", "Ni Ni 0 . 0 1", "_atom_site_fract_y of Ni is ."),
         ("Ni Ni 0 0 0 1", "Ni Ni 0 0 0.5x 1", "_atom_site_fract_z of Ni is 0.5x"),
+        ("Ni Ni 0 0 0 1", "Ni Ni 0 0 0 -0.5", "_atom_site_occupancy of Ni is -0.5, and 0 to 1 is needed"),
+        ("Ni Ni 0 0 0 1", "Ni Ni 0 0 0 1.5", "_atom_site_occupancy of Ni is 1.5"),
+        ("Ni Ni 0 0 0 1", "Ni Ni 0 0 0 full", "_atom_site_occupancy of Ni is full"),
         ("_atom_site_fract_z", "_atom_site_other", "_atom_site_fract_z is missing"),
         (OPERATOR, "\nfoo,bar,baz\n", "operator 'foo,bar,baz'"),
         (OPERATOR, "\n-y,2*x-y,z\n", "operator '-y,2.x-y,z'"),
@@ -141,6 +144,15 @@ def test_a_cif_that_would_give_a_wrong_crystal_is_one_sentence(tmp_path, good, b
     (tmp_path / "wrong.cif").write_text(text.replace(good, bad))
     with pytest.raises(InputError, match=f"wrong.cif: .*{says}"):
         read_cif(tmp_path / "wrong.cif")
+
+
+def test_an_occupancy_that_is_not_stated_is_one_and_none_at_all_is_no_crystal(tmp_path):
+    (tmp_path / "LiNiO2.cif").write_text(CIF.read_text().replace("Ni Ni 0 0 0 1", "Ni Ni 0 0 0 ?"))
+    assert read_cif(tmp_path / "LiNiO2.cif") == LINIO2
+    nothing = CIF.read_text().replace("0 0 0 1", "0 0 0 0").replace("0.5 1\n", "0.5 0\n").replace("85 1\n", "85 0\n")
+    (tmp_path / "nothing.cif").write_text(nothing)
+    with pytest.raises(InputError, match="_atom_site_occupancy is 0 for every atom"):
+        read_cif(tmp_path / "nothing.cif")
 
 
 def test_no_text_of_a_cif_is_run_as_a_program(tmp_path):

@@ -17,7 +17,7 @@ from dpcurate.reflections import (
     structure_factors,
     wavelength_angstrom,
 )
-from tests.crystals import BADDELEYITE, BY_LAUE_GROUP, ILMENITE, LINIO2
+from tests.crystals import BADDELEYITE, BY_LAUE_GROUP, ILMENITE, LINIO2, NICKEL
 
 K_MAX = 1.25
 
@@ -170,3 +170,10 @@ def test_elements_without_scattering_factor_are_named():
 def test_a_radius_without_a_reflection_is_refused():
     with pytest.raises(InputError, match="phase ZrO2: no reflection within 0.1 1/Å. Check its cell and the scale"):
         reflections(BADDELEYITE, 0.1)
+
+
+def test_forbidden_reflections_alone_are_no_reflections():
+    """Nickel's 100 (0.284 1/Angstrom) and 110 (0.401) are extinct, and 111 lies at 0.493."""
+    with pytest.raises(InputError, match="no reflection within 0.45"):
+        reflections(NICKEL, 0.45)
+    assert len(reflections(NICKEL, 0.5).hkl) == 8

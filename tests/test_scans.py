@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dpcurate.bad_patterns import unusable
 from dpcurate.calibration import find_direct_beam, scale_of_axes, unit_of
 from dpcurate.errors import InputError
-from dpcurate.recipe import ScanRecipe
+from dpcurate.recipe import ScanRecipe, parse_center
 from dpcurate.reflections import wavelength_angstrom
 from dpcurate.scans import open_scan, sha256_of
 
@@ -151,6 +151,18 @@ def test_impossible_metadata_name_the_option_that_overrules_them(metadata, value
 def test_a_beam_energy_in_volt_is_refused_as_an_option_too():
     with pytest.raises(InputError, match="200000 keV"):
         open_scan(signal(), GIVEN.model_copy(update={"beam_energy_kev": 200e3}))
+
+
+@pytest.mark.parametrize("center", [(-1.0, 5.0), (5.0, 32.0), (500.0, 5.0)])
+def test_a_centre_outside_the_detector_is_refused(center):
+    with pytest.raises(InputError, match="the detector has 32 columns and 32 rows.*--center COLUMN,ROW"):
+        open_scan(signal(), GIVEN.model_copy(update={"center_xy": center}))
+
+
+@pytest.mark.parametrize("text", ["nan,nan", "inf,3", "3,-inf", "3", "a,b"])
+def test_a_centre_that_is_no_place_is_refused_as_an_option(text):
+    with pytest.raises(InputError, match=f"--center {text}: expected COLUMN,ROW"):
+        parse_center(text)
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1")]), "O"])
