@@ -39,7 +39,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def cluster():
     """Two worker processes of one thread."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started:
+    with LocalCluster(dashboard_address=":0", n_workers=2, threads_per_worker=1) as started:
         yield started
 
 
@@ -147,7 +147,7 @@ def test_a_scheduler_s_file_serves_as_its_address(cluster, numbers, tmp_path):
 def test_work_that_kills_its_workers_is_one_sentence(numbers):
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as fragile,
+        LocalCluster(dashboard_address=":0", n_workers=1, threads_per_worker=1) as fragile,
         pytest.raises(InputError, match=r"workers died over one band, mostly for lack of memory.*kept"),
     ):
         list(run(numbers[0], fragile.scheduler_address, broken))
@@ -162,7 +162,7 @@ def test_a_scan_that_the_workers_do_not_see_is_one_sentence(numbers):
         or subprocess.run(["unshare", "-m", "sh", "-c", mounted], capture_output=True, check=False).returncode
     ):
         pytest.skip("mounting in a place of its own is not allowed here")
-    with LocalCluster(n_workers=0, dashboard_address=None) as empty:
+    with LocalCluster(dashboard_address=":0", n_workers=0) as empty:
         start = (
             f"{mounted} && exec {sys.executable} -m distributed.cli.dask_worker {empty.scheduler_address} --no-nanny"
         )
@@ -177,7 +177,7 @@ def test_a_scan_that_the_workers_do_not_see_is_one_sentence(numbers):
 
 def test_a_scheduler_that_stops_is_one_sentence(numbers, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 3)  # as long does the client try to find it again
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as started:
+    with LocalCluster(dashboard_address=":0", n_workers=1, threads_per_worker=1) as started:
         results = run(numbers[0], started.scheduler_address, partial(slow_sums, folder=tmp_path))
         next(results)
         started.close()

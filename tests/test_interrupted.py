@@ -27,7 +27,9 @@ def slow(tmp_path):
         axis.size = size
     patterns.save(tmp_path / "slow.hspy", chunks=(4, 64, 128, 128))
     out = tmp_path / "slow.index"
-    options = ["--phase", str(PHASE), "--engine", "fast", "--spacing", "10", "--out", str(out)]
+    recipe = tmp_path / "matching_only.toml"
+    recipe.write_text("[neighbours]\npool = false\n")
+    options = ["--phase", str(PHASE), "--recipe", str(recipe), "--spacing", "10", "--out", str(out)]
     return ["index", str(tmp_path / "slow.hspy"), *options], out
 
 
