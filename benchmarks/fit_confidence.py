@@ -15,7 +15,7 @@ from dpcurate.crystal_maps import IndexResult, read_index, read_truth
 from dpcurate.orientations import disorientation_deg
 
 RIGHT_DEG = 3.0
-FEATURES = ("reliability", "agreement", "support", "weight")
+FEATURES = ("reliability", "agreement", "support")
 
 
 def features_of(result: IndexResult) -> np.ndarray:

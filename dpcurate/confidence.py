@@ -13,8 +13,8 @@ from dpcurate.orientations import Array, disorientation_deg
 ALONE = {"intercept": -2.46, "reliability": 1.45, "agreement": 5.94}
 """Coefficients where every pixel was matched by itself; docs/results/baseline.md says how they were found."""
 
-AGREED = {"intercept": -2.46, "reliability": 1.45, "agreement": 5.94, "support": 0.0, "weight": 0.0}
-"""Coefficients where neighbours agreed on a map; docs/confidence.md says how they were found."""
+AGREED = {"intercept": -6.44, "reliability": 4.62, "agreement": 3.75, "support": 5.17}
+"""Coefficients where neighbours agreed on a map; docs/results/indexing.md says how they were found."""
 
 ENOUGH_SUPPORT = 0.03
 """Support above which a grain has no rival that scores nearly as well; more of it does not count."""
@@ -80,17 +80,14 @@ def shifted_slices(shift: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[s
     return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
 
 
-def confidence(
-    *, reliability: Float, agreement: Float, support: Float | None = None, weight: Float | None = None
-) -> Float:
+def confidence(*, reliability: Float, agreement: Float, support: Float | None = None) -> Float:
     """Join features to a number in [0, 1], shape (...): a logistic function that falls with none of them.
 
-    ``support`` and ``weight`` are there where neighbours agreed on a map (`consensus.Consensus`).
+    ``support`` is there where neighbours agreed on a map (`consensus.Consensus`).
     """
-    features = {"reliability": reliability, "agreement": agreement}
-    c = ALONE
-    if support is not None and weight is not None:
-        features |= {"support": np.clip(support / ENOUGH_SUPPORT, 0, 1), "weight": weight}
+    features, c = {"reliability": reliability, "agreement": agreement}, ALONE
+    if support is not None:
+        features["support"] = np.clip(support / ENOUGH_SUPPORT, 0, 1)
         c = AGREED
     z = c["intercept"] + sum(c[name] * value for name, value in features.items())
     return np.asarray(1 / (1 + np.exp(-z)), np.float32)

@@ -259,10 +259,7 @@ def label(
     }
     features: dict[str, Any] = {name: np.where(skipped, 0, values).astype(np.float32) for name, values in found.items()}
     trust = confidence(
-        reliability=features["reliability"],
-        agreement=features["agreement"],
-        support=extra.get("support"),
-        weight=extra.get("weight"),
+        reliability=features["reliability"], agreement=features["agreement"], support=extra.get("support")
     )
     return IndexResult(
         orientation=turn_pattern(best, rotation_deg),
