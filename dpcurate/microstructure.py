@@ -144,6 +144,7 @@ def from_grains(
     specimen = specimen if specimen is not None else Specimen()
     first, second, weight = overlap(fine, specimen.probe_sigma_pixels)
     quat, quat2 = _orientations(first, second, orientation_at)
+    quat2 = np.where(weight[..., None] == 1, quat, quat2)  # the last bit depends on the place in the array
     phase_id, phase2_id = phase_of_grain[first], phase_of_grain[second]
     identity = np.array([1.0, 0, 0, 0])
     return Microstructure(

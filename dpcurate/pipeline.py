@@ -19,7 +19,7 @@ from dpcurate.confidence import confidence, neighbour_agreement, reliability
 from dpcurate.consensus import Consensus
 from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.errors import InputError
-from dpcurate.explained import spots_explained
+from dpcurate.explained import Explained, spots_explained
 from dpcurate.grains import find_grains
 from dpcurate.matchers import matcher
 from dpcurate.matching import Matches, unpack
@@ -88,24 +88,28 @@ def index_scan(
         "resumed": resumed,
     }
     agreed = None
+    bad = np.any(list(matched.skipped.values()), axis=0) | (matched.matches.score[..., 0] <= 0)
+    explained = explained_by(matched.matches, bad, scan, phases, recipe)
+    warning = explained.warning(phases)
+    info["spots_explained"] = {"share": explained.share, "by_chance": explained.by_chance, "warning": warning}
     if recipe.neighbours.pool:
         start = time.perf_counter()
-        bad = np.any(list(matched.skipped.values()), axis=0) | (matched.matches.score[..., 0] <= 0)
         agreed, info["neighbours"] = consensus(
             scan,
             matched.matches,
             bad,
             phases,
-            recipe,
+            recipe if warning is None else without_dynamics(recipe),
             k_max=outermost(scan, recipe),
-            ellipse=tuple(recalibration["ellipse"]) if recalibration else (0.0, 0.0),
+            ellipse=ellipse_of(recalibration),
             key=key,
             keep=keep / key if keep is not None else None,
             workers=workers,
         )
         info["seconds"]["neighbours"] = round(time.perf_counter() - start, 2)
     result = label(matched, phases, recipe, agreed=agreed, rotation_deg=scan.calibration.rotation_deg, info=info)
-    result = doubted(result, scan, recipe)
+    if warning is not None:
+        result = replace(result, confidence=np.minimum(result.confidence, np.float32(DOUBTED)))
     if out is not None:
         result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
         if keep is not None:
@@ -113,19 +117,24 @@ def index_scan(
     return result
 
 
-def doubted(result: IndexResult, scan: Scan, recipe: Recipe) -> IndexResult:
-    """The result with low confidence everywhere, and a warning, when its spots lie where no template has one."""
-    explained = spots_explained(
-        scan,
-        turn_pattern(result.orientation, -scan.calibration.rotation_deg),
-        result.phase_id,
-        result.phases,
-        k_range=(recipe.preprocess.k_min_inv_angstrom, outermost(scan, recipe)),
-    )
-    warning = explained.warning(result.phases)
-    result.info["spots_explained"] = {"share": explained.share, "by_chance": explained.by_chance, "warning": warning}
-    most = 1.0 if warning is None else DOUBTED
-    return replace(result, confidence=np.minimum(result.confidence, np.float32(most)))
+def explained_by(
+    matches: Matches, bad: NDArray[np.bool_], scan: Scan, phases: tuple[PhaseRecord, ...], recipe: Recipe
+) -> Explained:
+    """How many of a scan's spots lie where the best matches have one."""
+    phase_id = np.where(bad, -1, matches.phase_id[..., 0]).astype(np.int16)
+    radii = (recipe.preprocess.k_min_inv_angstrom, outermost(scan, recipe))
+    return spots_explained(scan, matches.orientation[:, :, 0], phase_id, phases, k_range=radii)
+
+
+def ellipse_of(recalibration: dict[str, Any] | None) -> tuple[float, float]:
+    """The ellipse that the fit of the calibration measured, none where nothing was fitted."""
+    across, diagonal = (recalibration or {}).get("ellipse", (0.0, 0.0))
+    return float(across), float(diagonal)
+
+
+def without_dynamics(recipe: Recipe) -> Recipe:
+    """The same recipe for a scan whose phase, scale or centre must be wrong: there is nothing to judge."""
+    return recipe.model_copy(update={"neighbours": recipe.neighbours.model_copy(update={"dynamics": False})})
 
 
 def describe(scan: Scan, phases: tuple[PhaseRecord, ...], recipe: Recipe, matched: Matched) -> dict[str, Any]:
