@@ -74,6 +74,7 @@ class NeighboursRecipe(Record):
     pool: bool = Field(True, description="pool the evidence of neighbours; off: every pixel keeps its own best match")
     dynamics: bool = Field(True, description="judge grains whose rivals score alike by dynamical scattering")
     overlap: bool = Field(True, description="take apart patterns that hold two grains")
+    noise: bool = Field(True, description="do not index lonely pixels that score no better than noise")
 
 
 class GrainRecipe(Record):

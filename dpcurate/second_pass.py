@@ -85,7 +85,7 @@ def consensus(
     Raises InputError for a scan that cannot be read again.
     """
     wanted, kind = recipe.neighbours, recipe.grains.model_dump()
-    limit = noise_limit(scan, phases, recipe, k_max=k_max)
+    limit = noise_limit(scan, phases, recipe, k_max=k_max) if wanted.noise else 0.0
     found = from_neighbours(matches, skipped, phases, **kind, noise_score=limit)
     report: dict[str, Any] = {
         "noise_score": round(limit, 4),

@@ -170,10 +170,9 @@ def without(chosen):
     return chosen.model_copy(update={"neighbours": chosen.neighbours.model_copy(update={"dynamics": False})})
 
 
-def test_two_phases_are_told_apart_and_mixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(second_pass, "noise_limit", lambda *_, **__: 0.0)  # this nickel is thin, no more than noise
+def test_two_phases_are_told_apart_and_mixed(tmp_path):
     path, truth = write_scan(tmp_path, phases=(LINIO2, NICKEL), phase_of_grain=(0, 1, 0), seed=7)
-    found = index_scan(path, recipe("LiNiO2", "Ni", neighbours__dynamics=False))
+    found = index_scan(path, recipe("LiNiO2", "Ni", neighbours__dynamics=False, neighbours__noise=False))
     pure = truth.weight == 1
     assert (found.phase_id == truth.phase_id)[pure].mean() > 0.95
     both = (truth.weight < 1) & (found.weight < 1) & (truth.phase2_id != truth.phase_id)
