@@ -14,6 +14,7 @@ from dpcurate import store
 from dpcurate.errors import InputError
 from dpcurate.schema import LABELS
 from tests.conftest import noise
+from tests.small_disk import small_disk
 
 TESTS = Path(__file__).parent
 
@@ -80,7 +81,8 @@ def test_a_pattern_or_a_label_or_a_phase_changes_the_version_and_the_name_does_n
 def test_a_version_that_is_there_is_kept(original, tiny_dataset):
     before = (original / "manifest.json").stat()
     assert tiny_dataset(original.parents[1]) == original
-    assert (original / "manifest.json").stat() == before
+    after = (original / "manifest.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # the time of reading may differ
     assert [path.name for path in original.parents[1].iterdir()] == ["tiny"]
 
 
@@ -120,6 +122,7 @@ import numpy as np
 from conftest import tiny_labels, describe
 from dpcurate.errors import InputError
 from dpcurate.store import write_dataset
+from tests.small_disk import small_disk
 
 root, limit = Path(sys.argv[1]), int(sys.argv[2])
 if limit:
@@ -147,15 +150,9 @@ def test_a_limit_of_file_size_is_one_sentence_and_leaves_nothing(tmp_path):
     assert said.endswith("--root. []")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with small_disk(tmp_path, size="3m"):
         said = write_too_much(tmp_path, 0)
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
     assert "(no space left): it needs up to 5.1 MB and" in said
     assert said.endswith("--root. []")
 
