@@ -46,6 +46,10 @@ class Calibration(Record):
     step_nm: float
     rotation_deg: float
     flip: bool
+    ellipse: tuple[float, float] = (0.0, 0.0)
+    """Share by which patterns are stretched along x and as much narrowed along y, and the same along the diagonals."""
+    steadied_xy: tuple[float, float] | None = None
+    """Where the direct beam of every pattern is moved to when it is read; see `wandering`."""
     sources: dict[str, str]
 
 

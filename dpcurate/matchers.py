@@ -74,6 +74,7 @@ def engine_of(
         k_max_inv_angstrom=k_max,
         n_radius=N_RADIUS,
         n_azimuth=N_AZIMUTH,
+        ellipse=calibration.ellipse,
         mask=sample.faulty | read_mask(preprocess.mask, shape),
         device=device_of(recipe.matching.device),
     )

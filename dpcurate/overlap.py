@@ -88,6 +88,7 @@ def scan_transform(scan: Scan, recipe: Recipe, *, k_max: float, faulty: NDArray[
         k_max_inv_angstrom=k_max,
         n_radius=N_RADIUS,
         n_azimuth=N_AZIMUTH,
+        ellipse=calibration.ellipse,
         mask=faulty | read_mask(recipe.preprocess.mask, shape),
     )
 

@@ -27,11 +27,14 @@ from dpcurate.orientations import turn_pattern
 from dpcurate.own_candidates import label_score
 from dpcurate.phases import read_cif
 from dpcurate.preprocess import k_max_of
+from dpcurate.reach import with_reach
 from dpcurate.recalibrate import recalibrated
 from dpcurate.recipe import Recipe, recipe_toml
+from dpcurate.scan_sample import sample_scan
 from dpcurate.scans import Scan, open_scan, sha256_of
 from dpcurate.schema import PhaseRecord
 from dpcurate.second_pass import consensus
+from dpcurate.wandering import steadied
 from dpcurate.workers import Make, Result, Work, Workers
 
 PACKED = "packed"
@@ -77,6 +80,9 @@ def index_scan(
     key = hashlib.sha256((str(record) + recipe_toml(recipe) + str(phases)).encode()).hexdigest()[:16]
     keep = _partial(out) if out is not None and scan.path is not None else None
     resumed = keep is not None and any((keep / key).glob("*.npz"))
+    sample, asked = sample_scan(scan), recipe
+    scan, wandering = steadied(scan, sample)
+    recipe = with_reach(scan, recipe, sample=sample)
     scan, recalibration = recalibrated(scan, phases, recipe)
     matched = match_scan(scan, phases, recipe, key=key, keep=keep / key if keep is not None else None, workers=workers)
     if keep is not None and np.any(list(matched.skipped.values()), axis=0).all():
@@ -84,7 +90,9 @@ def index_scan(
     usable(matched.skipped, name=scan.name)
     info = describe(scan, phases, recipe, matched) | {
         "scan": record,
+        "wandering": wandering,
         "recalibration": recalibration,
+        "k_max_inv_angstrom": round(outermost(scan, recipe), 4),
         "resumed": resumed,
     }
     agreed = None
@@ -101,7 +109,6 @@ def index_scan(
             phases,
             recipe if warning is None else without_dynamics(recipe),
             k_max=outermost(scan, recipe),
-            ellipse=ellipse_of(recalibration),
             key=key,
             keep=keep / key if keep is not None else None,
             workers=workers,
@@ -111,7 +118,7 @@ def index_scan(
     if warning is not None:
         result = replace(result, confidence=np.minimum(result.confidence, np.float32(DOUBTED)))
     if out is not None:
-        result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
+        result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(asked)))
         if keep is not None:
             shutil.rmtree(keep, ignore_errors=True)
     return result
@@ -124,12 +131,6 @@ def explained_by(
     phase_id = np.where(bad, -1, matches.phase_id[..., 0]).astype(np.int16)
     radii = (recipe.preprocess.k_min_inv_angstrom, outermost(scan, recipe))
     return spots_explained(scan, matches.orientation[:, :, 0], phase_id, phases, k_range=radii)
-
-
-def ellipse_of(recalibration: dict[str, Any] | None) -> tuple[float, float]:
-    """The ellipse that the fit of the calibration measured, none where nothing was fitted."""
-    across, diagonal = (recalibration or {}).get("ellipse", (0.0, 0.0))
-    return float(across), float(diagonal)
 
 
 def without_dynamics(recipe: Recipe) -> Recipe:

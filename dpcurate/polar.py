@@ -49,6 +49,7 @@ def polar_transform(
     k_max_inv_angstrom: float,
     n_radius: int,
     n_azimuth: int,
+    ellipse: tuple[float, float] = (0.0, 0.0),
     mask: NDArray[np.bool_] | None = None,
     device: torch.device | str = "cpu",
 ) -> PolarTransform:
@@ -66,10 +67,12 @@ def polar_transform(
         Radius of the first and of the last ring.
     n_radius, n_azimuth
         Rings, and bins of each.
-    device
-        Where torch computes.
+    ellipse
+        Rings are no circles: stretched by this share along x and narrowed along y, and the same along the diagonals.
     mask
         Pixels that do not count (beam stop, dead pixels), shape (h, w).
+    device
+        Where torch computes.
     """
     k = np.linspace(k_min_inv_angstrom, k_max_inv_angstrom, n_radius)
     radius = np.repeat(k / scale_inv_angstrom, n_azimuth)
@@ -78,7 +81,8 @@ def polar_transform(
     tangential = np.maximum(LEAST_SIGMA_PIXELS, radius * (np.pi / n_azimuth))
     reach = math.ceil(REACH * max(radial, tangential.max()))
     step = np.arange(-reach, reach + 1)
-    middle = np.stack([center_xy[0] + radius * np.cos(azimuth), center_xy[1] + radius * np.sin(azimuth)], axis=1)
+    circle = np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth)], axis=1)
+    middle = np.asarray(center_xy) + circle @ stretch_of(ellipse)
     pixel = np.round(middle)[:, None] + np.stack(np.meshgrid(step, step), axis=-1).reshape(1, -1, 2)
     away = pixel - middle[:, None]
     along = away[..., 0] * np.cos(azimuth)[:, None] + away[..., 1] * np.sin(azimuth)[:, None]
@@ -109,6 +113,12 @@ def polar_transform(
         k_inv_angstrom=torch.from_numpy(k).to(device),
         valid=torch.from_numpy(valid.reshape(n_radius, n_azimuth)).to(device),
     )
+
+
+def stretch_of(ellipse: tuple[float, float]) -> NDArray[np.float64]:
+    """Matrix (2, 2) that takes places from the direct beam to where an ellipse of the patterns has them."""
+    across, diagonal = ellipse
+    return np.array([[1 + across, diagonal], [diagonal, 1 - across]])
 
 
 def to_polar(patterns: Tensor, transform: PolarTransform) -> Tensor:

@@ -14,9 +14,12 @@ from dpcurate.explained import Explained, spots_explained
 from dpcurate.matching import Matches
 from dpcurate.pipeline import match_scan, read_phases
 from dpcurate.preprocess import k_max_of
+from dpcurate.reach import with_reach
 from dpcurate.recipe import Recipe
+from dpcurate.scan_sample import sample_scan
 from dpcurate.scans import Scan, open_scan, reading
 from dpcurate.schema import PhaseRecord
+from dpcurate.wandering import steadied
 
 PREVIEWED = 400
 """Pixels that are indexed, about, unless the distance is given."""
@@ -90,6 +93,9 @@ def preview_scan(source: Any, recipe: Recipe, *, every: int | None = None, out: 
     phases = read_phases(recipe.phases)
     every = every or max(1, round(float(np.sqrt(whole.shape[0] * whole.shape[1] / PREVIEWED))))
     scan = thinned(whole, every)
+    sample = sample_scan(scan)
+    scan, _ = steadied(scan, sample)
+    recipe = with_reach(scan, recipe, sample=sample)
     matched = match_scan(scan, phases, recipe)
     good = usable(matched.skipped, name=scan.name) & (matched.matches.score[..., 0] > 0)
     clear = reliability(matched.matches.score[..., 0], matched.matches.runner_up_score)

@@ -14,8 +14,8 @@ from dpcurate.schema import Record
 DEFAULT_RECIPE = "dpcurate.toml"
 """Read from the working folder when no recipe is named."""
 
-OTHER_SECTIONS = ("simulation", "virtual_scan")
-"""Sections that only the commands that simulate know and check: indexing needs nothing of what they are made of."""
+OTHER_SECTIONS = ("simulation", "virtual_scan", "curation")
+"""Sections that only the commands that simulate and build know and check: indexing needs nothing of them."""
 
 OFF = "off"
 """TOML has no None."""
@@ -40,11 +40,11 @@ class PreprocessRecipe(Record):
     intensity: str = Field("log", pattern="^(log|power)$", description="of patterns, in the fast engine")
     floor: float = Field(0.1, gt=0, description="of the logarithm, in means of a pattern above its background")
     power: float = Field(0.25, gt=0, le=1, description="of templates, and of patterns where no logarithm is taken")
-    ring_power: float = Field(0.5, ge=0, le=2, description="weight of a ring: its radius to this power")
+    ring_power: float = Field(0.75, ge=0, le=2, description="weight of a ring: its radius to this power")
     mask: str | None = Field(None, description="file (.npy or an image) of detector pixels that do not count")
     subtract_mean: bool = True
     k_min_inv_angstrom: float = Field(0.15, gt=0, description="radii below hold the direct beam")
-    k_max_inv_angstrom: float | None = Field(None, gt=0, description="default: the largest full circle, at most 1.5")
+    k_max_inv_angstrom: float | None = Field(None, gt=0, description="default: as far as spots reach, at most 1.5")
     n_radius: int = Field(100, ge=10)
     n_azimuth: int = Field(360, ge=36)
 
@@ -82,6 +82,30 @@ class GrainRecipe(Record):
 
     boundary_deg: float = Field(5.0, gt=0)
     min_pixels: int = Field(5, ge=1, description="smaller pieces join the neighbour they touch most")
+
+
+class CurationRecipe(Record):
+    """What of an index goes into a dataset, into which split, in which order, and what its metadata say."""
+
+    min_confidence: float = Field(0.8, ge=0, le=1, description="labels below are left out")
+    max_per_grain: int | None = Field(None, ge=1, description="most patterns of a grain")
+    balance: float | None = Field(
+        None, ge=1, description="most patterns of an orientation cell, in medians of all cells"
+    )
+    cell_deg: float = Field(10.0, ge=1, le=60, description="width of such a cell")
+    sample: int | None = Field(None, ge=1, description="so many of what is left")
+    sample_by: str = Field("random", pattern="^(random|confidence)$", description="all alike, or strata of confidence")
+    split: str = Field("grain", pattern="^(grain|block|region|scan|random)$", description="what is split as a whole")
+    fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="training, validation, test")
+    block_pixels: int = Field(8, ge=1, description="side of a block, for split = block")
+    order: str = Field("scan", pattern="^(scan|confidence)$", description="as in the scan, or the most confident first")
+    license: str | None = Field(None, description="its licence: an SPDX identifier or a link")
+
+    @model_validator(mode="after")
+    def _fractions_are_shares(self) -> "CurationRecipe":
+        if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9:
+            raise ValueError(f"fractions {self.fractions} must be positive and sum to 1")
+        return self
 
 
 class Recipe(Record):

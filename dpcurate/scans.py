@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dpcurate.calibration import Calibration, calibrate
+from dpcurate.direct_beams import steady
 from dpcurate.errors import InputError
 from dpcurate.recipe import ScanRecipe
 
@@ -73,9 +74,11 @@ class ScanFile:
                 f"{self.path}: not seen on {os.uname().nodename}. Put the scan where every worker sees it at this path."
             )
         self.check()
-        signal = _load(self.path)
+        patterns, place = _patterns(_load(self.path), flip=self.calibration.flip), self.calibration.steadied_xy
         return Scan(
-            path=self.path, patterns=_patterns(signal, flip=self.calibration.flip), calibration=self.calibration
+            path=self.path,
+            patterns=patterns if place is None else steady(patterns, place),
+            calibration=self.calibration,
         )
 
     def check(self) -> None:

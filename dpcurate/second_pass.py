@@ -75,7 +75,6 @@ def consensus(
     recipe: Recipe,
     *,
     k_max: float,
-    ellipse: tuple[float, float] = (0.0, 0.0),
     key: str,
     keep: Path | None,
     workers: Workers,
@@ -96,7 +95,7 @@ def consensus(
         report["judged_by_dynamics"] = sum(len(case.rivals.score) > 1 for case in cases)
         if cases:
             try:
-                ranker = ranker_of(scan, phases, recipe, k_max=k_max, ellipse=ellipse)
+                ranker = ranker_of(scan, phases, recipe, k_max=k_max)
                 verdicts = _verdicts(scan, ranker, regions.grain_id, cases, keep=keep, threads=workers.threads)
                 found = decided(regions, matches, phases, verdicts, **kind)
             except TooLargeError as error:  # neighbours alone decide
@@ -123,7 +122,6 @@ def ranker_of(
     recipe: Recipe,
     *,
     k_max: float,
-    ellipse: tuple[float, float] = (0.0, 0.0),
 ) -> Ranker:
     """What judges patterns of a scan; TooLargeError for a phase whose cell is too large for Bloch waves."""
     calibration = scan.calibration
@@ -148,7 +146,7 @@ def ranker_of(
         scale_inv_angstrom=calibration.scale_inv_angstrom,
         precession_deg=calibration.precession_deg,
         sigma_px=spot_sigma_px(sample, center_xy=calibration.center_xy, inner_px=inner_px, outer_px=outer_px),
-        ellipse=ellipse,
+        ellipse=calibration.ellipse,
     )
 
 

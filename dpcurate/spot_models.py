@@ -12,7 +12,7 @@ from dpcurate.bloch import dynamical_spots
 from dpcurate.correlate import Frame, ring_weight
 from dpcurate.likelihood import draw_spots
 from dpcurate.orientations import Array
-from dpcurate.polar import LEAST_SIGMA_PIXELS, PolarTransform
+from dpcurate.polar import LEAST_SIGMA_PIXELS, PolarTransform, stretch_of
 from dpcurate.refine import spot_kernels
 from dpcurate.scattering import ScatteringTable
 
@@ -112,8 +112,7 @@ def drawn_spots(ranker: Ranker, q: Tensor, electrons: Tensor, *, shift_px: Tenso
 
 def spot_places(ranker: Ranker, q: Tensor, *, shift_px: Tensor | None = None) -> Tensor:
     """Pixels (column, row) of spots, in a pattern that is shifted by ``shift_px``."""
-    across, diagonal = ranker.ellipse
-    stretch = torch.tensor([[1 + across, diagonal], [diagonal, 1 - across]])
+    stretch = torch.from_numpy(stretch_of(ranker.ellipse)).float()
     place = q.float() @ (stretch / ranker.scale_inv_angstrom) + torch.tensor(ranker.center_xy)
     return place if shift_px is None else place + shift_px
 

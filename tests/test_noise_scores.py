@@ -66,5 +66,5 @@ def test_a_hole_is_not_indexed_and_the_crystal_beside_it_is(tmp_path):
         found.runner_up_score.reshape(shape),
     )
     agreed = from_neighbours(matches, np.zeros(shape, bool), phases, boundary_deg=5, min_pixels=5, noise_score=limit)
-    assert (agreed.phase_id[:, :7] < 0).mean() > 0.9
+    assert (agreed.phase_id[:, :7] < 0).mean() > 0.85
     assert (agreed.phase_id[:, 7:] >= 0).mean() > 0.97

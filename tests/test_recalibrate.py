@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import dask.array as da
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from scipy.ndimage import affine_transform
 
 from dpcurate.cli import main
 from dpcurate.crystal_maps import read_index
@@ -12,6 +14,7 @@ from dpcurate.errors import InputError
 from dpcurate.matchers import engine_of, read_mask
 from dpcurate.orientations import disorientation_deg
 from dpcurate.pipeline import match_scan
+from dpcurate.polar import stretch_of
 from dpcurate.recalibrate import recalibrated
 from dpcurate.recipe import load_recipe
 from dpcurate.scan_sample import ScanSample, sample_scan, spot_sigma_px
@@ -52,6 +55,22 @@ def test_a_wrong_center_and_scale_are_put_right(demo, shift_xy, larger):
     assert report["said"].startswith("fitted to ")
     assert report["score_after"] > report["score_before"]
     assert found.calibration.sources["center_xy"].endswith("then fitted to matches")
+
+
+@pytest.mark.parametrize("ellipse", [(0.008, 0.0), (-0.004, 0.006)])
+def test_an_ellipse_is_put_right(demo, ellipse):
+    """Frames are resampled so that rings become ellipses."""
+    center = np.array(demo.calibration.center_xy)
+    stretch = stretch_of(ellipse)
+    back = np.linalg.inv(stretch[::-1, ::-1])
+    offset = center[::-1] - back @ center[::-1]
+    flat = np.asarray(demo.patterns, np.float32).reshape(-1, *demo.patterns.shape[2:])
+    bent = np.stack([affine_transform(frame, back, offset, order=1) for frame in flat]).reshape(demo.patterns.shape)
+    found, report = recalibrated(replace(demo, patterns=da.from_array(bent)), (LINIO2,), FAST)
+    own, _ = recalibrated(demo, (LINIO2,), FAST)
+    assert report["applied"]
+    np.testing.assert_allclose(np.subtract(found.calibration.ellipse, own.calibration.ellipse), ellipse, atol=0.0025)
+    assert found.calibration.sources["ellipse"] == "fitted to matches"
 
 
 def test_a_right_calibration_is_left_alone_or_hardly_moved(demo):
