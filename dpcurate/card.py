@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dpcurate.crystal_maps import INSIDE_WEIGHT
 from dpcurate.orientations import disorientation_deg
-from dpcurate.recipe import OFF, recipe_toml
-from dpcurate.schema import CONDITIONS, SPLITS, Manifest, PhaseRecord, Record, Source
+from dpcurate.recipe import OFF, CurationRecipe, recipe_toml
+from dpcurate.schema import CONDITIONS, SPLITS, Leak, Manifest, PhaseRecord, Record, Source
 from dpcurate.simulation_plan import SimulationPlan
 
 WITHIN_DEG = (1, 3, 5, 10)
@@ -19,12 +19,26 @@ WITHIN_DEG = (1, 3, 5, 10)
 BINS = 10
 BAR_WIDTH = 40
 
+AS_RECORDED = (
+    "Patterns are stored as they were recorded. Where indexing moved patterns so that their direct beams were at one "
+    "place, their labels are of the moved ones, and the patterns here are not moved."
+)
+
+SPLIT_WORDS = {
+    "grain": "Whole grains: a grain never spans two splits.",
+    "block": "Square blocks of the maps: a grain may span two splits.",
+    "region": "Whole grains, those of a split side by side in one region of the map: a grain never spans two splits.",
+    "scan": "Whole scans.",
+    "random": "Pixel by pixel, for comparison only: a grain spans the splits; accuracy on test says nothing of others.",
+}
+
 Labels = Mapping[str, NDArray[Any]]
 
 
 class _Sections(Record):
     """Sections of a recipe that decide what is simulated, in each what is not as usual."""
 
+    curation: dict[str, object] | None = None
     scan: dict[str, object] | None = None
     simulation: dict[str, object] | None = None
     virtual_scan: dict[str, object] | None = None
@@ -40,13 +54,14 @@ def card_text(manifest: Manifest, labels: Labels) -> str:
         + ", ".join(f"{name} {version}" for name, version in manifest.software.items())
         + ".",
         "## Phases\n\n" + _phases(manifest.phases, labels),
-        "## Where it came from\n\n" + _sources(manifest.sources, labels),
-        "## Kept and dropped\n\n" + _table(("what", "patterns"), manifest.counts.items()),
-        "## Splits\n\nA grain never spans two splits.\n\n" + _splits(labels),
+        f"## Where it came from\n\n{AS_RECORDED}\n\n" + _sources(manifest.sources, labels),
+        "## Kept and dropped\n\n" + _counts(manifest.counts) + _order(manifest),
+        f"## Splits\n\n{SPLIT_WORDS[_curation(manifest).split]}\n\n" + _splits(labels),
+        *_leak(manifest.leak),
         *_labels_of_scans(manifest, labels),
         *_simulated(labels),
         "## How to make it again\n\n" + _again(manifest),
-        "## Licence\n\nTo be stated by whoever owns the scans: ____",
+        "## Licence\n\n" + _licence(_curation(manifest)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -103,6 +118,74 @@ def _splits(labels: Labels) -> str:
         grains = np.stack([labels["source"], labels["grain_id"]])[:, here & real]
         rows.append((name, np.sum(here), np.sum(here & real), np.unique(grains, axis=1).shape[1]))
     return _table(("split", "patterns", "of scans", "grains"), rows)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """What each rule took, and what it left."""
+    left, rows = counts.get("pixels of the scans", 0), []
+    for words, number in counts.items():
+        left -= number if words.startswith("dropped") else 0
+        rows.append((words, number, left if words.startswith("dropped") else ""))
+    return _table(("what", "patterns", "left after it"), rows)
+
+
+def _curation(manifest: Manifest) -> CurationRecipe:
+    """The rules by which a dataset was built; the usual ones where it does not say."""
+    settings = manifest.recipe.get("settings")
+    given = settings.get("curation") if isinstance(settings, dict) else None
+    return CurationRecipe.model_validate(given or {})
+
+
+def _order(manifest: Manifest) -> str:
+    if _curation(manifest).order != "confidence":
+        return ""
+    return "\n\nPatterns of scans are stored by falling confidence of their labels, simulated ones after them."
+
+
+def _leak(leak: Leak | None) -> list[str]:
+    """What the splits share; nothing where no pattern is of a scan."""
+    if leak is None:
+        return []
+    rows = [
+        (
+            name,
+            split.patterns,
+            split.same_grain,
+            split.touching,
+            split.identical,
+            f"{split.near_duplicates} of {split.judged}" if leak.similarity is not None else "not judged",
+            split.look_alikes if leak.similarity is not None else "",
+        )
+        for name, split in leak.splits.items()
+    ]
+    head = ("split", "of scans", "grain is trained on", "touch a training pixel", "identical to a training pattern")
+    table = _table((*head, "near-duplicates of one", "of these, other orientation"), rows)
+    return ["## What test shares with training\n\n" + "\n\n".join([*leak_sentences(leak), table])]
+
+
+def leak_sentences(leak: Leak | None) -> list[str]:
+    """What was found of near-duplicates across splits, in words; nothing where no pattern is of a scan."""
+    if leak is None:
+        return []
+    if leak.similarity is None:
+        return ["Near-duplicates were not judged: no two touching pixels of one grain are in the dataset."]
+    said = ", ".join(
+        f"{split.near_duplicates} of {split.judged} patterns ({100 * split.near_duplicates / split.judged:.1f} %)"
+        + f" in {name}"
+        for name, split in leak.splits.items()
+        if split.judged
+    )
+    alike = sum(split.look_alikes for split in leak.splits.values())
+    return [
+        f"Near-duplicates of training patterns: {said or 'none, for nothing else is of scans'}; {alike} of them are "
+        "most like a pattern whose label is another phase or over 10 degrees away.",
+        f"A near-duplicate correlates with a training pattern ({leak.training} of {leak.training_patterns} were "
+        f"compared) by {leak.similarity:.3f} or more, the median of {leak.pairs} pairs of neighbours inside grains.",
+    ]
+
+
+def _licence(curation: CurationRecipe) -> str:
+    return curation.license or "To be stated by whoever owns the scans: ____ (`curation.license` of the recipe)"
 
 
 def _labels_of_scans(manifest: Manifest, labels: Labels) -> list[str]:
@@ -164,19 +247,19 @@ def _again(manifest: Manifest) -> str:
         if key not in ("command", "indexes", "settings") and value is not None:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 command += [f"--{key.replace('_', '-')}", str(one)]
-    if manifest.simulation is None:
-        return f"```console\n{shlex.join(command)}\n```"
     first, settings = "", _settings(manifest)
     if settings:
         command += ["--recipe", f"{manifest.name}.toml"]
         first = f"With this saved as {manifest.name}.toml:\n\n```toml\n{settings}```\n\n"
-    last = "The key `simulation` of manifest.json holds every setting of the simulation."
-    return f"{first}```console\n{shlex.join(command)}\n```\n\n{last}"
+    last = "\n\nThe key `simulation` of manifest.json holds every setting of the simulation."
+    return f"{first}```console\n{shlex.join(command)}\n```{last if manifest.simulation else ''}"
 
 
 def _settings(manifest: Manifest) -> str:
-    """TOML of what a simulation was asked to do otherwise than usual; empty where there is nothing."""
+    """TOML of what was asked for otherwise than usual; empty where there is nothing."""
     given = manifest.recipe.get("settings")
+    if not isinstance(given, dict) and manifest.simulation is None:
+        return ""
     if not isinstance(given, dict):
         plan = SimulationPlan.model_validate(manifest.simulation)
         given = {"simulation": plan.recipe.model_dump(mode="json", exclude_defaults=True)}

@@ -106,15 +106,32 @@ def index(
 @app.command("build-dataset")
 def build_dataset_command(
     indexes: Annotated[list[Path] | None, typer.Argument(help="Index folders; default: the newest here.")] = None,
-    min_confidence: Annotated[float, typer.Option(help="Labels below are left out, 0 to 1.")] = 0.8,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Labels below are left out, 0 to 1; default: 0.8.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the scan's name.")] = None,
     simulated: Annotated[int, typer.Option(help="Simulated patterns with exact labels to add.")] = 0,
     like: Annotated[bool, typer.Option("--like", help="Simulate in the image of the first index's scan.")] = False,
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML recipe, section simulation; default: dpcurate.toml here, if any.")
+        Path | None,
+        typer.Option(help="TOML recipe, sections curation and simulation; default: dpcurate.toml here, if any."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="What is split as a whole: grain, block, region, scan; or random: single pixels.")
+    ] = None,
+    max_per_grain: Annotated[int | None, typer.Option(help="Keep at most so many labels of a grain.")] = None,
+    balance: Annotated[
+        float | None,
+        typer.Option(help="Keep at most so many times the median cell's labels in each cell of orientation space."),
     ] = None,
     sample: Annotated[int | None, typer.Option(help="Keep so many of the scans' labels, drawn at random.")] = None,
-    seed: Annotated[int, typer.Option(help="Of splits, sample and simulation.")] = 0,
+    sample_by: Annotated[
+        str | None, typer.Option(help="random; or confidence: equally many of each class of confidence.")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="Of the stored patterns: scan; or confidence: the most confident first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, samples and simulation.")] = 0,
     root: Annotated[
         str | None, typer.Option(help="Folder of datasets; default: $DPCURATE_DATASETS or datasets.")
     ] = None,
@@ -123,11 +140,15 @@ def build_dataset_command(
 
     Example: dpcurate build-dataset demo.index --min-confidence 0.8 --simulated 2000
     """
+    from dpcurate.card import leak_sentences
     from dpcurate.curate import build_dataset
+    from dpcurate.curation_recipe import BuildingRecipe
+    from dpcurate.manifests import read_manifest
     from dpcurate.recipe import read_recipe
-    from dpcurate.simulation_recipe import SimulatingRecipe
 
-    simulation = read_recipe(SimulatingRecipe, recipe).simulation
+    rules = {"split": split, "max_per_grain": max_per_grain, "balance": balance, "sample_by": sample_by, "order": order}
+    given = read_recipe(BuildingRecipe, recipe, **{f"curation__{key}": value for key, value in rules.items()})
+    simulation = given.simulation
     folders = indexes or [_newest_index()]
     if not indexes:
         typer.echo(f"index: {folders[0]} (the newest here)")
@@ -141,10 +162,16 @@ def build_dataset_command(
         min_confidence=min_confidence,
         simulated=simulated,
         simulation=simulation,
+        rules=given.curation,
         sample=sample,
         seed=seed,
         root=root,
     )
+    manifest = read_manifest(path)
+    for words, number in manifest.counts.items():
+        typer.echo(f"{words:50} {number:9d}")
+    for sentence in leak_sentences(manifest.leak):
+        typer.echo(sentence)
     typer.echo(str(path))
 
 

@@ -51,7 +51,16 @@ def draw_color_key(axes: Axes, phase: PhaseRecord) -> None:
     image, (left, right, bottom, top) = _color_key(phase)
     axes.imshow(image, interpolation="bilinear", extent=(left, right, bottom, top))
     margin = 0.35 * max(right - left, top - bottom)
-    middle = np.array([(left + right) / 2, (bottom + top) / 2])
+    draw_corners(axes, phase, middle=((left + right) / 2, (bottom + top) / 2))
+    axes.set_xlim(left - margin, right + margin)
+    axes.set_ylim(bottom - margin, top + margin)
+    axes.set_title(f"{phase.name}, {group_label(phase.point_group)}", fontsize=9)
+    axes.set_anchor("N")
+    axes.axis("off")
+
+
+def draw_corners(axes: Axes, phase: PhaseRecord, *, middle: tuple[float, float]) -> None:
+    """Write the direction indices of the corners of a phase's fundamental sector, away from its middle."""
     for place, label in _corners(phase):
         outward = (place - middle) / max(float(np.linalg.norm(place - middle)), 1e-9)
         side = "center" if abs(outward[0]) < 0.5 else "left" if outward[0] > 0 else "right"
@@ -59,11 +68,6 @@ def draw_color_key(axes: Axes, phase: PhaseRecord) -> None:
         axes.annotate(
             label, tuple(place), tuple(4 * outward), textcoords="offset points", ha=side, va=level, fontsize=8
         )
-    axes.set_xlim(left - margin, right + margin)
-    axes.set_ylim(bottom - margin, top + margin)
-    axes.set_title(f"{phase.name}, {group_label(phase.point_group)}", fontsize=9)
-    axes.set_anchor("N")
-    axes.axis("off")
 
 
 def orix_setting(phase: PhaseRecord) -> Array:

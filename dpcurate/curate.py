@@ -9,11 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpcurate import labels as columns
+from dpcurate.choosing import Chosen, Story, choose
 from dpcurate.crystal_maps import IndexResult, read_index
-from dpcurate.dataset_parts import Simulate, folder_of, geometry_of, scan_part, simulated_part, software, write_parts
+from dpcurate.curation_rules import by_confidence
+from dpcurate.dataset_parts import (
+    Simulate,
+    folder_of,
+    geometry_of,
+    in_order,
+    scan_part,
+    simulated_part,
+    software,
+    write_parts,
+)
 from dpcurate.errors import InputError
 from dpcurate.patterns import simulated_patterns
-from dpcurate.recipe import ScanRecipe
+from dpcurate.recipe import CurationRecipe, ScanRecipe
 from dpcurate.scans import Scan, open_scan, sha256_of
 from dpcurate.schema import Description, PhaseRecord
 from dpcurate.simulation_plan import SimulationPlan, SimulationRecipe
@@ -24,21 +35,21 @@ SAME = 1e-6
 
 MAX_SEED = 2**31 - 1
 
-SAMPLE_STREAM = 1
-"""Keeps the draw of a sample apart from others that share its seed."""
+USUAL = CurationRecipe()
 
 
 def build_dataset(
     indexes: Sequence[str | Path],
     *,
     name: str | None = None,
-    min_confidence: float = 0.8,
+    min_confidence: float | None = None,
     simulated: int = 0,
     simulation: SimulationRecipe | None = None,
     simulate: Simulate = simulated_patterns,
     seed: int = 0,
     root: str | Path | None = None,
     sample: int | None = None,
+    rules: CurationRecipe = USUAL,
     progress: bool = True,
 ) -> Path:
     """Write a dataset of the labels that can be trusted and return its folder.
@@ -50,17 +61,19 @@ def build_dataset(
     name
         Default: the first scan's, without its ending.
     min_confidence
-        Pixels with a lower confidence are left out, 0 to 1.
+        Pixels with a lower confidence are left out, 0 to 1; default: what the rules say.
     simulated, simulation
         How many patterns with exact labels to add, the phases in turn, and how they are simulated.
     simulate
         Gives the patterns of a simulator's samples, block by block.
     seed
-        Decides the split, the sample and the simulated orientations.
+        Decides the split, what is drawn at random and the simulated orientations.
     root
         Folder of all datasets; see ``store.dataset_root``.
     sample
-        Keep only so many of the pixels, drawn at random.
+        Keep only so many of the pixels; default: what the rules say.
+    rules
+        What is left out, what is split as a whole, in which order patterns are stored: the recipe's section `curation`.
     progress
         Show it, on stderr.
 
@@ -71,25 +84,30 @@ def build_dataset(
 
     Notes
     -----
-    Patterns are read block by block. The split of a pixel depends on its scan's grains and the seed only.
+    Patterns are read block by block, and stored as they were recorded, also where indexing moved them to a steady
+    centre. The split of a pixel depends on its scan's grains and the seed only, never on what else is kept.
     """
-    options = {"name": name, "min_confidence": min_confidence, "simulated": simulated, "seed": seed, "sample": sample}
+    min_confidence = rules.min_confidence if min_confidence is None else min_confidence
+    rules = rules.model_copy(update={"sample": rules.sample if sample is None else sample})
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"--seed {seed}: must be from 0 to {MAX_SEED}.")
     results = [read_index(Path(folder).resolve()) for folder in indexes]
     _check_alike(results)
     kept = _kept(results, min_confidence=min_confidence, simulated=simulated)
-    drawn = _draw(kept, sample, seed=seed)
     phases, numbers = columns.merge_phases([index.phases for index in results])
+    splits = columns.scan_splits(results, seed=seed, recipe=rules)
     scans = [_open_unchanged(index) for index in results]
     shape = _pattern_shape(scans)
-    parts = [scan_part(*each, seed=seed) for each in zip(results, scans, drawn, numbers, strict=True)]
+    chosen = choose(results, kept, phases=phases, numbers=numbers, rules=rules, seed=seed)
+    parts = [scan_part(*each) for each in zip(results, scans, chosen.pixels, numbers, splits, strict=True)]
+    labels = columns.join([part.labels for part in parts])
+    order = by_confidence(labels["confidence"]) if rules.order == "confidence" else None
     plan = None
     if simulated:
         geometry = geometry_of(results[0].info["calibration"], shape)
         recipe = simulation or SimulationRecipe()
         plan = SimulationPlan(recipe=recipe, geometry=geometry, seed=seed, number=simulated)
-        parents = training_parents(columns.join([part.labels for part in parts]), n_phases=len(phases))
+        parents = training_parents(in_order(labels, order), n_phases=len(phases))
         parts.append(simulated_part(make_simulator(plan, phases, parents=parents), simulate=simulate))
     calibration = results[0].info["calibration"]
     description = Description(
@@ -97,13 +115,27 @@ def build_dataset(
         precession_deg=calibration["precession_deg"],
         phases=phases,
         sources=tuple(part.source for part in parts),
-        counts=_counts(results, kept, drawn) | {"simulated": simulated},
-        recipe={"indexes": [str(index.folder) for index in results], **options},
+        counts=_counts(results, kept, chosen) | {"simulated": simulated},
+        recipe={
+            "indexes": [str(index.folder) for index in results],
+            "name": name,
+            "min_confidence": min_confidence,
+            "simulated": simulated,
+            "seed": seed,
+            "settings": _settings(rules, plan),
+        },
         simulation=plan.model_dump(mode="json") if plan else None,
         software=software(),
     )
     return write_parts(
-        parts, description, name=name or _default_name(scans[0]), root=root, pattern_shape=shape, progress=progress
+        parts,
+        description,
+        name=name or _default_name(scans[0]),
+        root=root,
+        pattern_shape=shape,
+        order=order,
+        story=Story(tuple(results), chosen.fates, tuple(splits), min_confidence),
+        progress=progress,
     )
 
 
@@ -172,18 +204,6 @@ def _kept(results: Sequence[IndexResult], *, min_confidence: float, simulated: i
     return kept
 
 
-def _draw(kept: list[NDArray[np.int64]], sample: int | None, *, seed: int) -> list[NDArray[np.int64]]:
-    """``sample`` of all the pixels at random, still in scan order; all of them for None."""
-    if sample is None:
-        return kept
-    if not 1 <= sample <= _total(kept):
-        raise InputError(f"--sample {sample}: must be from 1 to {_total(kept)}, the labels that are confident enough.")
-    chosen = np.zeros(_total(kept), bool)
-    chosen[np.random.default_rng([seed, SAMPLE_STREAM]).choice(len(chosen), sample, replace=False)] = True
-    ends = np.cumsum([len(pixels) for pixels in kept])
-    return [pixels[here] for pixels, here in zip(kept, np.split(chosen, ends[:-1]), strict=True)]
-
-
 def _open_unchanged(index: IndexResult) -> Scan:
     """The scan behind an index; InputError when it is gone, or not the one that was indexed."""
     path, known = Path(index.info["scan"]["path"]), index.info["scan"]["sha256"]
@@ -207,18 +227,23 @@ def _pattern_shape(scans: Sequence[Scan]) -> tuple[int, int]:
     return int(rows), int(cols)
 
 
-def _counts(
-    results: Sequence[IndexResult], kept: list[NDArray[np.int64]], drawn: list[NDArray[np.int64]]
-) -> dict[str, int]:
+def _counts(results: Sequence[IndexResult], kept: list[NDArray[np.int64]], chosen: Chosen) -> dict[str, int]:
     pixels = sum(index.phase_id.size for index in results)
     unknown = sum(int((index.phase_id < 0).sum()) for index in results)
     return {
         "pixels of the scans": pixels,
         "dropped, not indexed": unknown,
         "dropped, confidence too low": pixels - unknown - _total(kept),
-        "dropped, not in the sample": _total(kept) - _total(drawn),
-        "kept": _total(drawn),
+        **chosen.dropped,
+        "kept": sum(len(some) for some in chosen.pixels),
     }
+
+
+def _settings(rules: CurationRecipe, plan: SimulationPlan | None) -> dict[str, object]:
+    """Sections of a recipe with what is not as usual in them, for the card; confidences are an option."""
+    curation = rules.model_dump(mode="json", exclude_defaults=True, exclude={"min_confidence"})
+    simulation = plan.recipe.model_dump(mode="json", exclude_defaults=True) if plan else {}
+    return {"curation": curation, "simulation": simulation}
 
 
 def _default_name(scan: Scan) -> str:

@@ -1,6 +1,6 @@
 """What a dataset is put together from: pixels of scans, simulated patterns; and its writing, block by block."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dpcurate import labels as columns
-from dpcurate.card import card_text
+from dpcurate.choosing import Story
 from dpcurate.crystal_maps import IndexResult, read_truth
+from dpcurate.documents import documents
 from dpcurate.errors import InputError
-from dpcurate.patterns import Blocks, scan_patterns, simulated_patterns, storage_dtype
+from dpcurate.leaks import measure_leak
+from dpcurate.patterns import Blocks, reordered, scan_patterns, simulated_patterns, storage_dtype
 from dpcurate.scans import Scan, sha256_of
 from dpcurate.schema import Description, Source
 from dpcurate.simulation_plan import Geometry
@@ -24,6 +26,9 @@ from dpcurate.simulator import Simulator, draw
 from dpcurate.store import dataset_root, write_dataset
 
 SOFTWARE = ("dpcurate", "numpy", "tensorstore", "torch")
+
+LEAK_SEED = 0
+"""Of which patterns are compared: the same of every dataset, so that two can be compared with each other."""
 
 Simulate = Callable[[Simulator, NDArray[np.int64]], Blocks]
 
@@ -39,11 +44,17 @@ class Part:
 
 
 def scan_part(
-    index: IndexResult, scan: Scan, pixels: NDArray[np.int64], phases: NDArray[np.int16], *, seed: int
+    index: IndexResult,
+    scan: Scan,
+    pixels: NDArray[np.int64],
+    phases: NDArray[np.int16],
+    split: NDArray[np.uint8],
 ) -> Part:
-    """What some pixels of a scan give; ``phases`` are the numbers in the dataset of the index's phases."""
+    """What some pixels of a scan give.
+
+    ``phases`` are the numbers in the dataset of the index's phases; ``split`` is that of every pixel of the scan.
+    """
     path = index.info["scan"]["path"]
-    split = columns.pixel_splits(index, seed=seed)
     source = Source(
         kind="scan",
         index_path=str(index.folder),
@@ -80,22 +91,41 @@ def write_parts(
     name: str,
     root: str | Path | None,
     pattern_shape: tuple[int, int],
+    order: NDArray[np.int64] | None = None,
+    story: Story | None = None,
     progress: bool,
 ) -> Path:
-    """Write a dataset of these parts, one after another, with progress, and return its folder."""
-    labels = columns.join([part.labels for part in parts])
+    """Write a dataset of these parts, one after another, with progress, and return its folder.
+
+    ``order`` says in which order the patterns of scans, which come first, are stored. ``story`` is what the card tells
+    of the scans.
+    """
+    labels = in_order(columns.join([part.labels for part in parts]), order)
     dtype = storage_dtype(part.dtype for part in parts)
+    folder = dataset_root(root)
+    blocks: Iterator[NDArray[Any]] = chain.from_iterable(part.patterns for part in parts)
+    if order is not None:
+        blocks = reordered(blocks, order, pattern_shape=pattern_shape, dtype=dtype, folder=folder)
     with tqdm(total=len(labels["split"]), desc="patterns", unit="pattern", disable=not progress) as bar:
         return write_dataset(
-            dataset_root(root),
+            folder,
             name=name,
-            patterns=_counted(chain.from_iterable(part.patterns for part in parts), bar, dtype=dtype),
+            patterns=_counted(blocks, bar, dtype=dtype),
             dtype=dtype,
             pattern_shape=pattern_shape,
             labels=labels,
             description=description,
-            card=partial(card_text, labels=labels),
+            documents=partial(documents, labels=labels, story=story),
+            measure=partial(measure_leak, labels=labels, seed=LEAK_SEED),
         )
+
+
+def in_order(labels: columns.Labels, order: NDArray[np.int64] | None) -> columns.Labels:
+    """Labels with their first rows in another order, those after them as they are; None: all as they are."""
+    if order is None:
+        return labels
+    rows = np.concatenate([order, np.arange(len(order), len(labels["split"]))])
+    return {name: values[rows] for name, values in labels.items()}
 
 
 def software() -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dpcurate.errors import InputError
+from dpcurate.remote import RemoteFolder
 from dpcurate.schema import Manifest
 from dpcurate.store import CARD, dataset_root, list_datasets, open_dataset, resolve, verify
 
@@ -39,7 +40,7 @@ def show(dataset: Reference = None, *, root: Root = None) -> None:
     """
     opened = open_dataset(resolve(dataset, root))
     card = opened.path / CARD
-    typer.echo(card.read_text(encoding="utf-8") if card.is_file() else f"{card}: missing\n")
+    typer.echo(opened.text(CARD) or f"{card}: missing\n")
     typer.echo(opened.path)
     for name, record in opened.manifest.arrays.items():
         size = sum(shard.bytes for shard in record.files)
@@ -53,6 +54,8 @@ def verify_command(dataset: Reference = None, *, root: Root = None) -> None:
     Example: dpcurate datasets verify demo
     """
     opened = resolve(dataset, root)
+    if isinstance(opened, RemoteFolder):
+        raise InputError(f"{opened}: only a dataset on a disk can be verified; copy it first.")
     problems = verify(opened, progress=True)
     for problem in problems:
         typer.echo(problem)

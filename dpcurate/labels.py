@@ -9,12 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 from dpcurate.crystal_maps import IndexResult, Truth
 from dpcurate.errors import InputError
 from dpcurate.orientations import turn_pattern
-from dpcurate.schema import CONDITIONS, LABELS, PhaseRecord
+from dpcurate.recipe import CurationRecipe
+from dpcurate.schema import CONDITIONS, LABELS, SPLITS, PhaseRecord
 from dpcurate.simulation_plan import Geometry
 from dpcurate.simulator import Drawn
-from dpcurate.splits import split_groups
+from dpcurate.splits import blocks, split_groups, split_regions
 
 Labels = dict[str, NDArray[Any]]
+
+USUAL = CurationRecipe()
 
 CONFIDENCES = (0.5, 0.7, 0.9)
 """Thresholds for which an error says how many labels would stay."""
@@ -40,17 +43,45 @@ def merge_phases(
     return tuple(merged), [np.array([merged.index(phase) for phase in some], np.int16) for some in phases]
 
 
-def pixel_splits(index: IndexResult, *, seed: int) -> NDArray[np.uint8]:
-    """Split of every pixel of an index, shape ``(ny * nx,)``, by whole grains.
+def pixel_splits(index: IndexResult, *, seed: int, recipe: CurationRecipe = USUAL) -> NDArray[np.uint8]:
+    """Split of every pixel of an index, shape ``(ny * nx,)``, by whole grains, blocks or regions, or pixel by pixel.
 
     Depends on the map of grains (not on their numbers), the scan and the seed only, so never on a confidence. Pixels
-    that are not indexed take no part and get 0.
+    that are not indexed take no part and get 0. ``recipe.split`` may be any kind but ``scan``, see `scan_splits`.
     """
-    grain, indexed = index.grain_id.ravel(), index.phase_id.ravel() >= 0
+    indexed = index.phase_id.ravel() >= 0
+    seeds = [seed, int(index.info["scan"]["sha256"][:8], 16)]
+    _, first, member = np.unique(index.grain_id.ravel()[indexed], return_index=True, return_inverse=True)
+    grain = np.full(indexed.size, -1)
+    grain[indexed] = first[member]
+    if recipe.split == "region":
+        region = split_regions(grain.reshape(index.shape), index.shape, fractions=recipe.fractions, seed=seeds)
+        return region.ravel()
+    group = {"grain": grain, "block": blocks(index.shape, side=recipe.block_pixels).ravel()}.get(
+        recipe.split, np.arange(grain.size)
+    )
     split = np.zeros(grain.size, np.uint8)
-    _, first, member = np.unique(grain[indexed], return_index=True, return_inverse=True)
-    split[indexed] = split_groups(first[member], seed=[seed, int(index.info["scan"]["sha256"][:8], 16)])
+    split[indexed] = split_groups(group[indexed], fractions=recipe.fractions, seed=seeds)
     return split
+
+
+def scan_splits(indexes: Sequence[IndexResult], *, seed: int, recipe: CurationRecipe) -> list[NDArray[np.uint8]]:
+    """Split of every pixel of each index, as of `pixel_splits`; or, for ``recipe.split`` = scan, by whole scans.
+
+    The order in which indexes are given does not matter. InputError with fewer than three scans to split.
+    """
+    if recipe.split != "scan":
+        return [pixel_splits(index, seed=seed, recipe=recipe) for index in indexes]
+    if len(indexes) < len(SPLITS):
+        raise InputError(
+            f"--split scan: needs three scans or more, one for each split; {len(indexes)} given. "
+            "Give more indexes, or --split grain."
+        )
+    size = [int((index.phase_id >= 0).sum()) for index in indexes]
+    number = np.repeat([int(index.info["scan"]["sha256"][:15], 16) for index in indexes], size)
+    split = split_groups(number, fractions=recipe.fractions, seed=seed)
+    of_scan = split[np.cumsum(size) - 1]
+    return [np.full(index.phase_id.size, one, np.uint8) for index, one in zip(indexes, of_scan, strict=True)]
 
 
 def kept_pixels(index: IndexResult, *, min_confidence: float) -> NDArray[np.int64]:

@@ -3,12 +3,16 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dpcurate.errors import InputError
 from dpcurate.scans import Scan, reading
 from dpcurate.schema import PATTERN_DTYPES
 from dpcurate.simulator import SIMULATED_AT_ONCE, Simulator, draw, simulate
@@ -39,6 +43,40 @@ def scan_patterns(scan: Scan, pixels: NDArray[np.int64]) -> Blocks:
             with reading(name):
                 block = np.asarray(scan.patterns[start : start + step].compute())
             yield block.reshape(-1, *shape)[pixels[first:last] - start * columns]
+
+
+def reordered(
+    blocks: Iterable[NDArray[Any]],
+    order: NDArray[np.int64],
+    *,
+    pattern_shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    folder: Path,
+) -> Blocks:
+    """The first ``len(order)`` patterns of some blocks in another order, then the others as they come.
+
+    ``order`` holds the number of each pattern before. The patterns lie in a file without a name in ``folder``, on the
+    disk of the dataset, until they are given on: a scan is read once, along its rows. InputError when the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = chain.from_iterable(blocks)
+    size = int(np.prod(pattern_shape)) * dtype.itemsize
+    with TemporaryFile(dir=folder) as file:
+        try:
+            for pattern in islice(stream, len(order)):
+                file.write(pattern.astype(dtype, copy=False).tobytes())
+            file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{folder}: no room to sort the patterns ({error.strerror}), it takes {len(order) * size / 1e6:.1f} MB "
+                "besides the dataset. Make room, choose another --root, or leave out --order."
+            ) from error
+        kept = np.memmap(file, dtype, "r", shape=(len(order), *pattern_shape))
+        step = max(1, BLOCK_BYTES // max(1, size))
+        for start in range(0, len(order), step):
+            yield np.asarray(kept[order[start : start + step]])
+    while rest := list(islice(stream, SIMULATED_AT_ONCE)):
+        yield np.stack(rest)
 
 
 def rows_at_once(scan: Scan) -> int:

@@ -150,12 +150,37 @@ class Description(Record):
     software: dict[str, str]
 
 
+class SplitLeak(Record):
+    """What the patterns of scans in one split share with training."""
+
+    patterns: int
+    same_grain: int = Field(description="their grain is trained on")
+    touching: int = Field(description="one of their eight neighbours in the scan is trained on")
+    identical: int = Field(description="every count is that of a training pattern")
+    judged: int = Field(description="as many of them, drawn at random, are compared with training patterns")
+    near_duplicates: int = Field(description="of the judged: a training pattern is as similar as the manifest says")
+    look_alikes: int = Field(description="of these: the most similar training pattern has a label over 10 degrees away")
+
+
+class Leak(Record):
+    """How much validation and test share with training, measured when the dataset was built; see ``leaks``."""
+
+    similarity: float | None = Field(description="of near-duplicates: median of neighbours in a grain; null: none")
+    pairs: int = Field(description="such neighbours that were compared")
+    training: int = Field(description="training patterns that were compared with")
+    training_patterns: int
+    splits: dict[str, SplitLeak]
+
+
 class Manifest(Description):
     """The last file written of a dataset: names every file with size and hash."""
 
     format_version: int = FORMAT_VERSION
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str
-    created: str = Field(description="ISO 8601, UTC, with microseconds")
+    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", description="ISO 8601, UTC, with microseconds")
     n_patterns: int
+    patterns_per_shard: int = Field(1024, ge=1, description="patterns in a file; labels have 64 times as many")
     arrays: dict[str, ArrayRecord]
+    leak: Leak | None = Field(None, description="what splits share; null where no pattern is of a scan")
+    documents: tuple[Shard, ...] = Field((), description="files for readers: cards and metadata")

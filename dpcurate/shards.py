@@ -7,8 +7,9 @@ that checksum comes back as wrong data. TensorStore fills missing files with zer
 
 import errno
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,40 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from dpcurate.errors import InputError
+from dpcurate.remote import Folder, RemoteFolder, kvstore, read_file, reason_of
 from dpcurate.schema import LABELS, ArrayRecord, Shard
 
-PATTERNS_PER_SHARD = 1024
-LABELS_PER_SHARD = 65536
+LABELS_PER_PATTERN = 64
+"""A shard of labels has so many times the rows of one of patterns: labels are small, and few files are wanted."""
+
 LABELS_PER_CHUNK = 1024
+METADATA = "zarr.json"
+
+WRITING = {"store_data_equal_to_fill_value": True}
+"""Zeros are stored as such; only a file that is lost is missing."""
+
 READ_AT_ONCE = 1 << 20
 """Bytes read at a time while hashing."""
 
 NO_SPACE = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "limit of file size reached"}
 """System errors that mean: what was to be written does not fit."""
 
-ENTRY = re.compile(r'shard entry \{(\d+)[^}]*\}/\{[^}]*\} in local file "[^"]*/c/(\d+)([^"]*)"')
+ENTRY = re.compile(r'shard entry \{(\d+)[^}]*\}/\{[^}]*\} in [^"]*"[^"]*/c/(\d+)([^"]*)"')
 """Place of damage in TensorStore 0.1.86's messages: row in the shard, number of the shard, rest of the file name."""
 
+_user: int | None = None
+"""The process that uses TensorStore. It aborts a process that was forked from one that has used it."""
 
-def create_array(folder: Path, *, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> ts.TensorStore:
+
+def create_array(
+    folder: Path, *, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], patterns_per_shard: int
+) -> ts.TensorStore:
     """A new sharded array in ``folder/name``, with the dimension names and attributes of the format."""
+    _not_forked()
     is_patterns = name == "patterns"
-    rows, inner_rows = (PATTERNS_PER_SHARD, 1) if is_patterns else (LABELS_PER_SHARD, LABELS_PER_CHUNK)
+    rows, inner_rows = patterns_per_shard, 1
+    if not is_patterns:
+        rows, inner_rows = patterns_per_shard * LABELS_PER_PATTERN, min(patterns_per_shard, LABELS_PER_CHUNK)
     inner = {
         "chunk_shape": [inner_rows, *shape[1:]],
         "codecs": [_bytes(), _blosc(dtype), {"name": "crc32c"}],
@@ -51,54 +67,56 @@ def create_array(folder: Path, *, name: str, dtype: np.dtype[Any], shape: tuple[
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows, *shape[1:]]}},
         "codecs": [{"name": "sharding_indexed", "configuration": inner}],
     }
-    spec = {**_location(folder / name), "metadata": metadata, "store_data_equal_to_fill_value": True}
+    spec = {**_location(folder / name), **WRITING, "metadata": metadata}
     return ts.open(spec, create=True).result()
 
 
-def write_blocks(array: ts.TensorStore, blocks: Iterable[NDArray[Any]], *, rows: int) -> int:
-    """Write blocks one after another along axis 0, a shard of ``rows`` at a time; the number of rows written.
-
-    Raises InputError when the blocks hold more or fewer rows than the array, or patterns of another shape.
-    """
-    start, n, tail = 0, array.shape[0], tuple(array.shape[1:])
-    for shard in _regroup(blocks, rows):
-        stop = start + len(shard)
-        if stop > n or shard.shape[1:] != tail:
-            raise InputError(f"Patterns of shape {shard.shape[1:]} up to number {stop} were given for {n} of {tail}.")
-        array[start:stop].write(shard.astype(array.dtype.numpy_dtype, copy=False)).result()
-        start = stop
-    if start != n:
-        raise InputError(f"{start} patterns were given, but there are labels for {n}; they must be as many.")
-    return start
-
-
-def open_array(folder: Path, *, name: str, record: ArrayRecord) -> ts.TensorStore:
+def open_array(folder: Folder, *, name: str, record: ArrayRecord) -> ts.TensorStore:
     """The array ``folder/name`` for reading; InputError when it is not the one that ``record`` describes."""
+    place = folder / name
+    _not_forked()
+    if _sha256_of_metadata(folder, name) != next(
+        (f.sha256 for f in record.files if f.file == f"{name}/{METADATA}"), ""
+    ):
+        raise InputError(f"{place / METADATA}: damaged or missing; restore this file or rebuild the dataset.")
     try:
-        array = ts.open({**_location(folder / name), "fill_missing_data_reads": False}, open=True, read=True).result()
+        array = ts.open({**_location(place), "fill_missing_data_reads": False}, open=True, read=True).result()
     except ValueError as error:
-        raise InputError(f"{folder / name}: the array cannot be opened ({error}); restore or rebuild it.") from error
+        raise InputError(f"{place}: the array cannot be opened ({error}); restore or rebuild it.") from error
     if tuple(array.shape) != record.shape or array.dtype.numpy_dtype != np.dtype(record.dtype):
-        raise InputError(f"{folder / name}: shape or dtype is not what manifest.json says; restore or rebuild it.")
+        raise InputError(f"{place}: shape or dtype is not what manifest.json says; restore or rebuild it.")
     return array
 
 
-def read_rows(array: ts.TensorStore, rows: NDArray[np.integer] | slice, *, folder: Path) -> NDArray[Any]:
+def open_to_write(folder: Path, name: str) -> ts.TensorStore:
+    """The array ``folder/name`` that `create_array` has made, for writing; files that are missing are not zeros."""
+    _not_forked()
+    return ts.open({**_location(folder / name), **WRITING, "fill_missing_data_reads": False}, open=True).result()
+
+
+def read_rows(array: ts.TensorStore, rows: NDArray[np.integer] | slice, *, folder: Folder) -> NDArray[Any]:
     """Rows of an array in the order asked for; InputError names the damaged shard in ``folder`` and the row."""
+    _not_forked()
     try:
         return np.asarray(array[rows].read().result())
     except ValueError as error:
-        raise InputError(_where(str(error), folder)) from error
+        raise InputError(_where(error, folder, rows_per_shard=rows_per_shard(array))) from error
 
 
-def record_files(folder: Path, *, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> ArrayRecord:
+def rows_per_shard(array: ts.TensorStore) -> int:
+    """How many rows one file of an array holds."""
+    return int(np.asarray(array.chunk_layout.write_chunk.shape)[0])
+
+
+def record_files(folder: Path, *, name: str) -> tuple[Shard, ...]:
     """Size and hash of every file of the array ``folder/name``, sorted by file name."""
-    files = sorted(path for path in (folder / name).rglob("*") if path.is_file())
-    shards = (
-        Shard(file=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
-        for path in files
-    )
-    return ArrayRecord(dtype=dtype.name, shape=shape, files=tuple(sorted(shards, key=lambda shard: shard.file)))
+    files = (path for path in (folder / name).rglob("*") if path.is_file())
+    return tuple(sorted((record_file(folder, path) for path in files), key=lambda shard: shard.file))
+
+
+def record_file(folder: Path, path: Path) -> Shard:
+    """Size and hash of a file below a dataset's folder."""
+    return Shard(file=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def sha256_file(path: Path) -> str:
@@ -121,35 +139,38 @@ def no_space(error: Exception) -> str:
     return NO_SPACE.get(int(found[1]), "") if found else ""
 
 
-def _regroup(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
-    """The same rows in blocks of ``rows`` (the last may be smaller); holds about one such block."""
-    held: list[NDArray[Any]] = []
-    count = 0
-    for block in blocks:
-        start = 0
-        while start < len(block):
-            piece = block[start : start + rows - count]
-            held.append(piece)
-            count, start = count + len(piece), start + len(piece)
-            if count == rows:
-                yield np.concatenate(held)
-                held, count = [], 0
-    if held:
-        yield np.concatenate(held)
-
-
-def _where(message: str, folder: Path) -> str:
-    found = ENTRY.search(message)
+def _where(error: ValueError, folder: Folder, *, rows_per_shard: int) -> str:
+    found = ENTRY.search(str(error))
     if not found:
-        return f"{folder}: the array cannot be read ({message}); restore or rebuild the dataset."
+        why = reason_of(error) if isinstance(folder, RemoteFolder) else f"the array cannot be read ({error})"
+        return f"{folder}: {why}; restore or rebuild the dataset."
     place = f"{folder / 'c' / found[2]}{found[3]}"
-    pattern = int(found[2]) * PATTERNS_PER_SHARD + int(found[1])
+    pattern = int(found[2]) * rows_per_shard + int(found[1])
     row = f" at pattern {pattern}" if folder.name == "patterns" else ""
-    return f"{place}: the shard is damaged or missing{row} ({message}); restore this file or rebuild the dataset."
+    return f"{place}: the shard is damaged or missing{row} ({error}); restore this file or rebuild the dataset."
 
 
-def _location(path: Path) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
+def _not_forked() -> None:
+    """InputError in a process that was forked from one that has used TensorStore, before TensorStore aborts it."""
+    global _user
+    if _user is None:
+        _user = os.getpid()
+    if _user != os.getpid():
+        raise InputError(
+            "This process was forked from one that has read or written datasets, which TensorStore does not survive; "
+            "start workers with 'spawn' or 'forkserver', as multiprocessing_context of a DataLoader."
+        )
+
+
+def _sha256_of_metadata(folder: Folder, name: str) -> str:
+    if isinstance(folder, RemoteFolder):
+        return hashlib.sha256(read_file(folder, f"{name}/{METADATA}") or b"").hexdigest()
+    file = folder / name / METADATA
+    return sha256_file(file) if file.is_file() else ""
+
+
+def _location(path: Folder) -> dict[str, Any]:
+    return {"driver": "zarr3", "kvstore": kvstore(path)}
 
 
 def _bytes() -> dict[str, Any]:

@@ -1,16 +1,26 @@
-"""Which items train, validate and test: whole groups only, so that no grain is both learnt and judged."""
+"""Which items train, validate and test: whole groups only, so that no grain is both learnt and judged.
+
+Groups are grains, blocks or regions of a map, whole scans, or, for comparison, single pixels.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+KINDS = ("grain", "block", "region", "scan", "random")
+"""What is split as a whole: a grain; a square block of the map; a grain, with all grains of a split side by side in one
+region of the map; a scan; nothing, so that each pixel is drawn by itself."""
+
+FRACTIONS = (0.7, 0.15, 0.15)
+"""Shares of training, validation and test unless others are asked for."""
+
 TRIALS = 64
 """Random orders of the groups that are tried; the one whose shares come nearest to the fractions is taken."""
 
 
 def split_groups(
-    group: ArrayLike, *, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15), seed: int | Sequence[int]
+    group: ArrayLike, *, fractions: tuple[float, float, float] = FRACTIONS, seed: int | Sequence[int]
 ) -> NDArray[np.uint8]:
     """Split of each item: 0 train, 1 validation, 2 test, shape ``(n,)``.
 
@@ -56,3 +66,39 @@ def _cut(size: NDArray[np.int64], fractions: tuple[float, float, float]) -> NDAr
     first = int(np.clip(np.abs(share - fractions[0]).argmin(), min(1, n), max(n - 2, 1)))
     second = int(np.clip(np.abs(share - fractions[0] - fractions[1]).argmin(), first + 1, max(n - 1, 2)))
     return ((np.arange(n) >= first).astype(np.uint8) + (np.arange(n) >= second)).astype(np.uint8)
+
+
+def blocks(shape: tuple[int, int], *, side: int) -> NDArray[np.int64]:
+    """Number of the square block of ``side`` pixels that each pixel of a map lies in, shape ``(rows, columns)``."""
+    row, column = np.indices(shape) // side
+    return np.asarray(row * (column.max() + 1) + column)
+
+
+def split_regions(
+    group: ArrayLike,
+    shape: tuple[int, int],
+    *,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    seed: int | Sequence[int],
+) -> NDArray[np.uint8]:
+    """Split of each pixel of a map, shape ``(rows, columns)``: one region for each split, whole groups in each.
+
+    The map is cut across its longer side. A group (``(rows, columns)``; below 0: takes no part and gets 0) goes where
+    its mean place along that side lies; from which end training starts depends on the seed. So only groups at the two
+    cuts touch one of another split. Without three groups a split is empty, as of `split_groups`.
+    """
+    number = np.asarray(group)
+    split = np.zeros(shape, np.uint8)
+    place = np.indices(shape)[int(np.argmax(shape))]
+    here = number >= 0
+    _, member, size = np.unique(number[here], return_inverse=True, return_counts=True)
+    if not len(size):
+        return split
+    middle = np.bincount(member, weights=place[here]) / size
+    order = np.argsort(middle, kind="stable")
+    if np.random.default_rng(seed).random() < 0.5:
+        order = order[::-1]
+    of_group = np.empty(len(size), np.uint8)
+    of_group[order] = _cut(size[order], fractions)
+    split[here] = of_group[member]
+    return split

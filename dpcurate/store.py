@@ -1,14 +1,15 @@
-"""Datasets on disk: write once, find, open, verify. ``ROOT/NAME/VERSION/`` holds one folder per array and a manifest.
+"""Datasets on disk: write once, find, open, verify. ``ROOT/NAME/VERSION/`` holds a folder per array and a manifest.
 
-A dataset is written beside its place under a temporary name, the manifest last, and then renamed; it is never edited.
-Its version is derived from its content, so the same input gives the same version. Needs numpy, TensorStore, pydantic.
+A dataset is written beside its place as ``.NAME-PLAN.partial``, the manifest last, and then renamed; it is never
+edited. Its version is derived from its content, so the same input gives the same version. Needs numpy, TensorStore,
+pydantic.
 """
 
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,11 @@ import tensorstore as ts
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dpcurate import shards
+from dpcurate import shards, writing
 from dpcurate.errors import InputError
-from dpcurate.manifests import MANIFEST, make_manifest, read_manifest
-from dpcurate.schema import LABELS, PATTERN_DTYPES, ArrayRecord, Description, Manifest
+from dpcurate.manifests import MANIFEST, make_manifest, read_manifest, read_text
+from dpcurate.remote import Folder, RemoteFolder, folder_at, names_in
+from dpcurate.schema import LABELS, PATTERN_DTYPES, Description, Leak, Manifest, Shard
 
 ROOT_VARIABLE = "DPCURATE_DATASETS"
 CARD = "card.md"
@@ -33,7 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Dataset:
     """An opened dataset. Arrays are opened when first read, so that it can be sent to worker processes."""
 
-    path: Path
+    path: Folder
     manifest: Manifest
 
     @property
@@ -54,6 +56,11 @@ class Dataset:
         if indices.size and not 0 <= indices.min() <= indices.max() < self.n:
             raise IndexError(f"{self.path}: pattern indices must be from 0 to {self.n - 1}")
         return shards.read_rows(self._patterns, indices, folder=self.path / "patterns")
+
+    def text(self, name: str) -> str | None:
+        """What one of its files for readers says, such as card.md; None where it is missing."""
+        held = read_text(self.path, name)
+        return None if held is None else held.decode("utf-8", errors="replace")
 
     @cached_property
     def _patterns(self) -> ts.TensorStore:
@@ -84,73 +91,114 @@ def write_dataset(
     root: Path,
     *,
     name: str,
-    patterns: Iterable[NDArray[Any]],
+    patterns: Iterable[NDArray[Any]] | writing.Rows,
     dtype: np.dtype[Any],
     pattern_shape: tuple[int, int],
     labels: Mapping[str, NDArray[Any]],
     description: Description,
-    card: Callable[[Manifest], str],
+    documents: Callable[[Dataset], Mapping[str, str]],
+    measure: Callable[[Dataset], Leak | None] | None = None,
+    patterns_per_shard: int = writing.PATTERNS_PER_SHARD,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Path:
     """Write a dataset in one pass and return its folder ``root/name/version``.
+
+    A call that was interrupted leaves ``root/.NAME-PLAN.partial``, which the same call completes.
 
     Parameters
     ----------
     root, name, dtype, pattern_shape
         Where, under which name, and what: one of ``schema.PATTERN_DTYPES``, (rows, columns) of a pattern.
     patterns
-        Blocks ``(any, row, column)`` that follow one another; about one shard (1024 patterns) is held in memory.
+        Blocks ``(any, row, column)`` that follow one another, or a function ``(start, stop)`` that gives those patterns
+        and can be sent to other processes (see ``writing.Rows``); about one shard is held in memory.
     labels
         One array for each of ``schema.LABELS``, axis 0 the N patterns.
     description
         All that the manifest takes over.
-    card
-        Makes the text of card.md from the manifest.
+    documents
+        Makes the files for readers, text by name, of the dataset when all its arrays are written: card.md and others.
+    measure
+        Finds the leak between its splits before that.
+    patterns_per_shard
+        How many patterns one file holds.
+    executor
+        Fills shards at once: a process pool (spawn or forkserver), or dask's ``client.get_executor()``. ``patterns``
+        is a function then. The dataset is the same bit by bit.
+    progress
+        Show it, on stderr, where ``patterns`` is a function.
 
     Raises
     ------
     InputError
-        What was given does not fit together, or does not fit on the disk. Nothing stays behind then. When this version
-        is there already, it is kept; InputError if it is damaged.
+        What was given does not fit together, or does not fit on the disk. Nothing stays behind then. Another process
+        writes a dataset of this name. When this version is there already, it is kept; InputError if it is damaged.
     """
     _check(name, labels, dtype)
+    if patterns_per_shard < 1:
+        raise InputError(f"--patterns-per-shard {patterns_per_shard}: must be 1 or more.")
     n = len(labels["orientation"])
     needed = n * dtype.itemsize * int(np.prod(pattern_shape)) + sum(array.nbytes for array in labels.values())
-    folder = _make_partial(root, name)
-    try:
-        store = shards.create_array(folder, name="patterns", dtype=dtype, shape=(n, *pattern_shape))
-        shards.write_blocks(store, patterns, rows=shards.PATTERNS_PER_SHARD)
-        arrays = {"patterns": shards.record_files(folder, name="patterns", dtype=dtype, shape=(n, *pattern_shape))}
-        arrays |= {label: _write_label(folder, label, labels[label]) for label in LABELS}
-        manifest = make_manifest(arrays, description, name=name)
-        _write_text(folder / CARD, card(manifest))
-        _write_text(folder / MANIFEST, manifest.model_dump_json(indent=1))
-        return _publish(folder, root / name / manifest.version)
-    except (OSError, ValueError) as error:
-        reason = shards.no_space(error)
-        if not reason:
+    shape = (n, *pattern_shape)
+    rows: dict[str, Any] = {"patterns_per_shard": patterns_per_shard}
+    with writing.only_writer(root, name):
+        plan = writing.plan_of(labels, description, dtype=dtype, shape=(*shape, patterns_per_shard))
+        folder = root / f".{name}-{plan}.partial"
+        try:
+            folder.mkdir(exist_ok=True)
+            options: dict[str, Any] = {"executor": executor, "progress": progress}
+            arrays = {"patterns": writing.write_patterns(folder, patterns, dtype=dtype, shape=shape, **rows, **options)}
+            arrays |= {label: writing.write_label(folder, label, labels[label], **rows) for label in LABELS}
+            manifest = make_manifest(arrays, description, name=name, **rows)
+            if measure is not None:
+                manifest = manifest.model_copy(update={"leak": measure(Dataset(folder, manifest))})
+            written = writing.write_documents(folder, documents(Dataset(folder, manifest)))
+            manifest = manifest.model_copy(update={"documents": written})
+            writing.write_text(folder / MANIFEST, manifest.model_dump_json(indent=1))
+            return _publish(folder, root / name / manifest.version)
+        except InputError:
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        free = shutil.disk_usage(root).free
-        raise InputError(
-            f"{root}: dataset {name} could not be written ({reason}): it needs up to {needed / 1e6:.1f} MB and "
-            f"{free / 1e6:.1f} MB were free. Make room or choose another folder with --root."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def open_dataset(path: Path) -> Dataset:
-    """The dataset in folder ``path``; InputError unless its manifest is sound and every file is there in full size."""
-    path = Path(path)
-    manifest = read_manifest(path)
-    for shard in (shard for record in manifest.arrays.values() for shard in record.files):
-        file = path / shard.file
-        if not file.is_file():
-            raise InputError(f"{file}: missing; restore this file or rebuild dataset {manifest.name}.")
-        if (size := file.stat().st_size) != shard.bytes:
+        except (OSError, ValueError) as error:
+            reason = shards.no_space(error)
+            if not reason:
+                raise
+            free = shutil.disk_usage(root).free
+            shutil.rmtree(folder, ignore_errors=True)
             raise InputError(
-                f"{file}: {size} bytes instead of {shard.bytes}; restore this file or rebuild dataset {manifest.name}."
-            )
-    return Dataset(path, manifest)
+                f"{root}: dataset {name} could not be written ({reason}): it needs up to {needed / 1e6:.1f} MB and "
+                f"{free / 1e6:.1f} MB were free. Make room or choose another folder with --root."
+            ) from error
+
+
+def open_dataset(path: str | Folder) -> Dataset:
+    """The dataset in a folder, here or on a server; InputError unless its manifest is sound and its files are there.
+
+    Sizes are compared in folders here. S3 is asked for the names of all files. Plain HTTP cannot be asked: there a
+    shard that is missing is an error when it is read.
+    """
+    folder = folder_at(path)
+    manifest = read_manifest(folder)
+    listed = [shard for record in manifest.arrays.values() for shard in record.files]
+    missing = _missing(folder, listed)
+    if missing:
+        raise InputError(f"{folder}/{missing[0]}; restore this file or rebuild dataset {manifest.name}.")
+    return Dataset(folder, manifest)
+
+
+def _missing(folder: Folder, files: Sequence[Shard]) -> list[str]:
+    """The first file that is missing or has another size, and what is wrong with it; empty when all is well."""
+    if isinstance(folder, RemoteFolder):
+        names = names_in(folder)
+        return [f"{shard.file}: missing" for shard in files if names is not None and shard.file not in names][:1]
+    for shard in files:
+        file = folder / shard.file
+        if not file.is_file():
+            return [f"{shard.file}: missing"]
+        if (size := file.stat().st_size) != shard.bytes:
+            return [f"{shard.file}: {size} bytes instead of {shard.bytes}"]
+    return []
 
 
 def verify(path: Path, *, progress: bool = False) -> list[str]:
@@ -160,6 +208,7 @@ def verify(path: Path, *, progress: bool = False) -> list[str]:
     """
     manifest = read_manifest(path)
     listed = {shard.file: shard for record in manifest.arrays.values() for shard in record.files}
+    listed |= {document.file: document for document in manifest.documents}
     found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     problems = []
     for name, shard in tqdm(sorted(listed.items()), desc="verify", unit="file", disable=not progress):
@@ -184,11 +233,15 @@ def list_datasets(root: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.path.parent.name, entry.manifest.created if entry.manifest else ""))
 
 
-def resolve(reference: str | None, root: str | Path | None = None) -> Path:
+def resolve(reference: str | None, root: str | Path | None = None) -> Folder:
     """Folder of the dataset meant by ``NAME`` (its newest version), ``NAME@VERSION``, a folder, or None (the newest).
+
+    A folder may be on a server: ``s3://bucket/path``, ``http://host/path``.
 
     Raises InputError that says what there is when nothing fits, or when an unreadable manifest leaves it open.
     """
+    if reference and isinstance(folder := folder_at(reference), RemoteFolder):
+        return folder
     if reference and (Path(reference) / MANIFEST).is_file():
         return Path(reference)
     place = dataset_root(root)
@@ -219,26 +272,12 @@ def _check(name: str, labels: Mapping[str, NDArray[Any]], dtype: np.dtype[Any]) 
             raise InputError(f"Label {label} has shape {labels[label].shape}; expected {layout.shape(max(n, 1))}.")
 
 
-def _make_partial(root: Path, name: str) -> Path:
-    folder = root / f".{name}-{secrets.token_hex(4)}.partial"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{root}: cannot be written ({error.strerror}); choose another folder with --root.") from error
-    return folder
-
-
-def _write_label(folder: Path, label: str, values: NDArray[Any]) -> ArrayRecord:
-    dtype = np.dtype(LABELS[label].dtype)
-    store = shards.create_array(folder, name=label, dtype=dtype, shape=values.shape)
-    store.write(values.astype(dtype)).result()
-    return shards.record_files(folder, name=label, dtype=dtype, shape=values.shape)
-
-
 def _publish(folder: Path, target: Path) -> Path:
     """Rename a finished folder into place, unless the same version is there already and undamaged."""
     target.parent.mkdir(exist_ok=True)
     _sync(folder)
+    if target.exists():
+        shutil.rmtree(folder)
     if not target.exists():
         try:
             folder.rename(target)
@@ -259,10 +298,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())

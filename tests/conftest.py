@@ -148,7 +148,7 @@ def write_tiny_dataset(root, *, name="tiny", n=60, shape=(32, 32), seed=0, phase
         pattern_shape=shape,
         labels=tiny_labels(quaternions, phase_id, grain=grain, shape=shape, seed=seed),
         description=describe(phases, n),
-        card=lambda manifest: f"# {manifest.name}@{manifest.version}\n",
+        documents=lambda made: {"card.md": f"# {made.manifest.name}@{made.manifest.version}\n"},
     )
 
 
@@ -190,7 +190,7 @@ def write():
             pattern_shape=tuple(shape),
             labels=labels | changed,
             description=describe(),
-            card=lambda manifest: manifest.name,
+            documents=lambda made: {"card.md": made.manifest.name},
         )
 
     return write_patterns

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import dpcurate
 from dpcurate import cli as curate_cli
+from dpcurate.curation_recipe import BuildingRecipe
 from dpcurate.recipe import read_recipe
 from dpcurate.schema import LABELS
 from dpcurate.simulation_recipe import SimulatingRecipe
@@ -145,7 +146,7 @@ def test_python_shown_calls_what_is_there(path):
 
 def test_the_recipe_page_lists_every_key_with_its_default():
     documented = documented_keys(ROOT / "docs" / "recipe.md")
-    keys = keys_of(SimulatingRecipe())
+    keys = keys_of(BuildingRecipe())
     assert documented.keys() == keys.keys()
     for key, default in keys.items():
         value = None if documented[key] == "none" else json.loads(documented[key].strip("`"))

@@ -87,14 +87,19 @@ def test_a_version_that_is_there_is_kept(original, tiny_dataset):
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
-def test_nothing_stays_behind_when_the_patterns_break_off(write, tmp_path, failure):
+def test_what_breaks_off_is_no_dataset_and_the_same_call_completes_it(write, tmp_path, failure):
     def blocks():
         yield noise(1500)
         raise failure
 
     with pytest.raises(failure):
         write(tmp_path, noise(2000), blocks=blocks())
-    assert list(tmp_path.iterdir()) == []
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".partial"
+    assert store.list_datasets(tmp_path) == []
+    made = write(tmp_path, noise(2000))
+    assert not left.exists()
+    assert store.verify(made) == []
 
 
 def test_more_or_fewer_patterns_than_labels_are_refused(write, tmp_path):
@@ -132,7 +137,7 @@ blocks = (np.random.default_rng(i).integers(0, 60000, (256, *shape)).astype(np.u
 labels = tiny_labels(np.tile([1.0, 0, 0, 0], (n, 1)), np.zeros(n), grain=np.arange(n), shape=shape, seed=0)
 try:
     write_dataset(root, name="big", patterns=blocks, dtype=np.dtype("uint16"), pattern_shape=shape, labels=labels,
-                  description=describe(), card=lambda manifest: "")
+                  description=describe(), documents=lambda made: {"card.md": ""})
 except InputError as error:
     print(error, [path.name for path in root.iterdir()])
 """
