@@ -10,6 +10,7 @@ import typer
 
 from dpcurate.errors import InputError
 from dptrain import predict_cli
+from dptrain.interruption import STOPPED, StoppedError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -54,6 +55,21 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Draw the simulated training patterns anew in every epoch.")
     ] = False,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest; without it the model's own.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine (default), exponential or constant.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts in which a batch is shown; saves memory.")
+    ] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="Of a moving average of the weights, such as 0.999.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a lower validation loss.")
+    ] = None,
+    confidence_order: Annotated[
+        str | None, typer.Option(help="none, confident-first, or random: its control with the same pacing.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Send the numbers of each epoch to MLflow too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
 ) -> None:
     """Train a network. The defaults are the cnn and the newest dataset.
@@ -73,8 +89,18 @@ def run(
         "weights": str(weights.resolve()) if weights else None,
         "label_source": label_source,
         "fresh": fresh or None,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "accumulate": accumulate,
+        "ema_decay": ema_decay,
+        "patience": patience,
+        "confidence_order": confidence_order,
+        "precision": precision,
+        "compile": compiled or None,
     }
-    folder = start(options, dataset=dataset, root=root, name=name, runs_dir=runs, device=device, resume=resume)
+    folder = start(
+        options, dataset=dataset, root=root, name=name, runs_dir=runs, device=device, resume=resume, mlflow=mlflow
+    )
     if os.environ.get("RANK", "0") == "0":  # torchrun numbers its processes
         typer.echo(folder)
 
@@ -93,6 +119,9 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except StoppedError as stop:
+        typer.echo(f"{stop}; saved, goes on with the same command and --resume", err=True)
+        sys.exit(STOPPED)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.echo("interrupted; a run goes on with the same command and --resume", err=True)

@@ -78,8 +78,16 @@ class TrainConfig(Record):
     batch_size: int = Field(64, ge=1, description="patterns per step, over all processes")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
+    schedule: Literal["cosine", "exponential", "constant"] = Field("cosine", description="of the rate; see `schedule`")
+    final_share: float = Field(0.01, gt=0, le=1, description="of the rate at the end of an exponential decay")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    accumulate: int = Field(1, ge=1, description="parts in which a step shows its batch, one after the other")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="of the moving average of the weights; 0: none")
+    patience: int | None = Field(None, ge=1, description="epochs without a lower validation loss that end the run")
+    confidence_order: Literal["none", "confident-first", "random"] = Field("none", description="see `pacing`")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where a GPU has it")
+    compile: bool = Field(False, description="by torch.compile")
 
     @model_validator(mode="after")
     def _frame_is_wider_than_mask(self) -> "TrainConfig":

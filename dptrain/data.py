@@ -23,7 +23,7 @@ class Samples:
 
     ``orientation`` (n, 4) is what the network learns, ``true_orientation`` (n, 4) is NaN where it is unknown;
     ``phase_id`` (n,); ``center_xy`` (n, 2) in pixels (column, row); ``scale`` (n,) in 1/Angstrom per pixel;
-    ``draw`` (n,) is the number of a simulated sample, -1 for one of a scan.
+    ``draw`` (n,) is the number of a simulated sample, -1 for one of a scan; ``confidence`` (n,) is that of the label.
     """
 
     index: Index
@@ -33,6 +33,7 @@ class Samples:
     center_xy: NDArray[np.float32]
     scale: NDArray[np.float32]
     draw: NDArray[np.int64]
+    confidence: NDArray[np.float32]
 
 
 def read_samples(dataset: Dataset, split: str, *, label_source: Literal["label", "truth"] = "label") -> Samples:
@@ -56,8 +57,10 @@ def read_samples(dataset: Dataset, split: str, *, label_source: Literal["label",
     if len(rows) and not 0 <= phase_id.min() <= phase_id.max() < len(dataset.manifest.phases):
         raise InputError(f"{name}: some {split} patterns have no phase; build the dataset again.")
     labels = truth if label_source == "truth" else dataset.read("orientation")[rows]
-    center_xy, scale, draw = (dataset.read(key)[rows] for key in ("center_xy", "scale", "draw"))
-    return Samples(rows, labels, truth, phase_id, center_xy, scale, draw)
+    center_xy, scale, draw, confidence = (
+        dataset.read(key)[rows] for key in ("center_xy", "scale", "draw", "confidence")
+    )
+    return Samples(rows, labels, truth, phase_id, center_xy, scale, draw, confidence)
 
 
 def reach_inv_angstrom(samples: Samples, shape: tuple[int, int]) -> float:

@@ -12,7 +12,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.utils.tensorboard import SummaryWriter
 
 from dpcurate.errors import InputError
 from dpcurate.schema import PhaseRecord
@@ -21,9 +20,13 @@ from dpcurate.store import Dataset
 from dptrain import data
 from dptrain.augment import Change, canonical
 from dptrain.config import TrainConfig
+from dptrain.ema import first_average
 from dptrain.fresh import dataset_simulator
 from dptrain.heads import GridHead, build_head
+from dptrain.launch import Agreement
+from dptrain.logs import EpochLog
 from dptrain.models import initial_network
+from dptrain.processes import spread
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """What stays the same during a run. ``network`` is the plain module, ``module`` the same as Fabric runs it."""
+    """What stays the same during a run. ``network`` is the plain module, ``module`` the same as Fabric trains it."""
 
     fabric: Fabric
     config: TrainConfig
@@ -59,9 +62,17 @@ class Job:
     network: nn.Module
     module: Any
     optimizer: Any
-    board: SummaryWriter | None
+    average: nn.Module | None
+    """Moving average of the network's weights; None: there is none."""
+    log: EpochLog | None
     simulator: Simulator | None
     """Draws simulated training patterns anew; None: they are read."""
+    agreement: Agreement
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.average if self.average is not None else self.network
 
     @property
     def phases(self) -> tuple[PhaseRecord, ...]:
@@ -80,30 +91,41 @@ class Job:
         return data.steps_per_epoch(len(self.train.index), batch_size=self.config.batch_size)
 
 
-def make_job(fabric: Fabric, config: TrainConfig, *, run_dir: Path, dataset: Dataset, state: Mapping[str, Any]) -> Job:
+def make_job(
+    fabric: Fabric,
+    config: TrainConfig,
+    *,
+    run_dir: Path,
+    dataset: Dataset,
+    state: Mapping[str, Any],
+    mlflow: bool = False,
+) -> Job:
     """Samples, network and optimizer of a run, in their first state or in the saved one."""
     train = data.read_samples(dataset, "train", label_source=config.label_source)
     validation = data.read_samples(dataset, "validation", label_source=config.label_source)
     if not len(validation.index):
         raise InputError(f"{dataset.path}: no validation patterns; build the dataset from more grains.")
-    if config.batch_size % fabric.world_size or config.batch_size < 2 * fabric.world_size:
-        raise InputError(
-            f"batch_size {config.batch_size} cannot be shared by {fabric.world_size} processes, at least 2 patterns "
-            "each; start as many as divide it."
-        )
+    _check_batch(config, fabric.world_size)
     torch.manual_seed(config.seed)
     head = build_head(dataset.manifest.phases, config.head)
-    network = initial_network(config, n_outputs=head.n_outputs)
+    network = spread(
+        initial_network(config, n_outputs=head.n_outputs),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        cuda=fabric.device.type == "cuda",
+    )
     convert_conv2d_weight_memory_format(network, torch.channels_last)  # twice as fast as the default on a CPU
     optimizer = make_optimizer(network, config)
     if state:
         head.load_state_dict(state["head"])
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-    module, wrapped_optimizer = fabric.setup(network, optimizer)
-    board = None
-    if fabric.is_global_zero:
-        board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=state["progress"]["epoch"] if state else None)
+    trained: Any = torch.compile(network) if config.compile else network
+    module, wrapped_optimizer = fabric.setup(trained, optimizer)
+    average = first_average(network) if config.ema_decay else None
+    if average is not None and state:
+        average.load_state_dict(state["average"])
+    epoch = state["progress"]["epoch"] if state else 0
     return Job(
         fabric,
         config,
@@ -115,9 +137,20 @@ def make_job(fabric: Fabric, config: TrainConfig, *, run_dir: Path, dataset: Dat
         network,
         module,
         wrapped_optimizer,
-        board,
+        average,
+        EpochLog(run_dir, config, epoch=epoch, mlflow=mlflow) if fabric.is_global_zero else None,
         dataset_simulator(dataset) if config.fresh else None,
+        Agreement(fabric.world_size),
     )
+
+
+def _check_batch(config: TrainConfig, world_size: int) -> None:
+    shares = world_size * config.accumulate
+    if config.batch_size % shares or config.batch_size < 2 * shares:
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be shared by {world_size} processes in {config.accumulate} parts, "
+            "at least 2 patterns each; choose numbers that divide it."
+        )
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

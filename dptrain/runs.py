@@ -146,6 +146,13 @@ def write_config(run_dir: Path, config: TrainConfig) -> None:
     write_aside(run_dir / CONFIG_FILE, to_toml(config).encode())
 
 
+def stops_early(validation_losses: Sequence[float], *, patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs brought no lower validation loss than those before; None: never."""
+    if patience is None or len(validation_losses) <= patience:
+        return False
+    return min(validation_losses[-patience:]) >= min(validation_losses[:-patience])
+
+
 def write_metrics(run_dir: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write metrics.csv anew: one row per finished epoch."""
     text = io.StringIO()

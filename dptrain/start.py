@@ -20,6 +20,7 @@ def start(
     runs_dir: Path = Path("runs"),
     device: str = "auto",
     resume: bool = False,
+    mlflow: bool = False,
 ) -> Path:
     """Start a run, or go on with it; returns its folder.
 
@@ -31,20 +32,22 @@ def start(
         As for ``store.resolve``.
     name, runs_dir
         The run's folder is ``runs_dir / name``; without a name dataset, model and seed make one.
-    device, resume
-        One of ``launch.DEVICES``; whether to go on where the run stopped.
+    device, resume, mlflow
+        One of ``launch.DEVICES``; whether to go on where the run stopped; whether MLflow gets the numbers too.
 
     Raises
     ------
     InputError
         What is asked for does not exist, exists already, or does not fit together.
+    StoppedError
+        A signal asked for the end, and the state is saved.
     """
     if name is not None:
         runs.check_name(name)
     if resume and name:
         version = open_dataset(resolve(dataset, root)).manifest.version if dataset else None
         config = runs.resumed_config(runs_dir / name, {**options, "dataset_version": version})
-        return run(config, run_dir=runs_dir / name, device=device, resume=True)
+        return run(config, run_dir=runs_dir / name, device=device, resume=True, mlflow=mlflow)
     opened = open_dataset(resolve(dataset, root))
     config = runs.requested_config(options.get("model") or DEFAULT_MODEL, options)
     run_dir = runs_dir / (name or runs.default_name(config.model, opened.manifest, seed=config.seed))
@@ -54,4 +57,4 @@ def start(
         runs.check_new(run_dir)
         train = data.read_samples(opened, "train", label_source=config.label_source)
         config = runs.complete_config(config, opened, train)
-    return run(config, run_dir=run_dir, device=device, resume=resume)
+    return run(config, run_dir=run_dir, device=device, resume=resume, mlflow=mlflow)

@@ -99,7 +99,7 @@ def unknown_truth_dataset(root):
         pattern_shape=(16, 16),
         labels=labels,
         description=describe((CUBIC,), 20),
-        card=lambda manifest: manifest.name,
+        documents=lambda made: {"card.md": made.manifest.name},
     )
 
 

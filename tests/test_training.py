@@ -18,8 +18,8 @@ from dptrain.config import read_config, to_toml
 from dptrain.job import make_optimizer
 from dptrain.models import model_config
 from dptrain.runs import complete_config, requested_config
+from dptrain.schedule import learning_rate
 from dptrain.start import start
-from dptrain.train import learning_rate
 from tests.conftest import CUBIC
 
 torch.set_num_threads(1)  # several workers of pytest share the cores
