@@ -1,4 +1,4 @@
-"""Commands that need scans or indexes: predict, report, study. The owner of the command line mounts them."""
+"""Commands that need scans or indexes: predict, report; and those of studies. The command line mounts them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from dptrain.extras import require
-
-study_app = typer.Typer(no_args_is_help=True, help="Studies over many runs.")
+from dptrain.study_cli import study_app
 
 Scale = Annotated[float | None, typer.Option(help="1/Å per detector pixel.")]
 Center = Annotated[str | None, typer.Option(help="Direct beam as COLUMN,ROW in pixels; default: found.")]
@@ -73,32 +72,3 @@ def report(
 
     for page in write_reports(folders, predictions=prediction or [], out=out):
         typer.echo(str(page))
-
-
-@study_app.callback()
-def studies() -> None:
-    """Studies over many runs."""
-
-
-@study_app.command("label-quality")
-def label_quality(
-    indexes: Annotated[list[Path], typer.Argument(help="Index folders of scans whose exact truth is known.")],
-    out: Annotated[Path, typer.Option(help="Folder of the study; the same one goes on.")] = Path("study"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small networks, few steps: a first look.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Each is another split, sample and network.")] = 2,
-    simulated: Annotated[int | None, typer.Option(min=0, help="Simulated patterns added to every dataset.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps of every run.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Measure how accuracy depends on label quality; interrupted, the same command goes on.
-
-    Example: dptrain study label-quality demo.index --quick --out study
-    """
-    require("study", "hyperspy", "pyxem", "orix")
-    from dptrain.study import run_study
-    from dptrain.study_plan import full_protocol, quick_protocol
-
-    protocol = quick_protocol() if quick else full_protocol()
-    changes = {"seeds": seeds, "simulated": simulated, "steps": steps}
-    given = {key: value for key, value in changes.items() if value is not None}
-    typer.echo(str(run_study(indexes, protocol.model_copy(update=given), out=out, device=device)))

@@ -5,6 +5,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+from dpcurate.remote import Folder
 from dpcurate.schema import Manifest
 from dptrain.report_data import RunEvidence
 
@@ -73,7 +74,7 @@ def repeat_commands(run: RunEvidence) -> list[str]:
     return lines
 
 
-def build_command(manifest: Manifest, *, root: Path) -> str:
+def build_command(manifest: Manifest, *, root: Folder) -> str:
     """The command that builds a dataset again, from what its manifest keeps."""
     recipe = dict(manifest.recipe)
     indexes = recipe.pop("indexes", ())

@@ -16,7 +16,7 @@ from dpcurate.store import Dataset
 from dptrain.checkpoint import BEST
 from dptrain.config import CONFIG_FILE, TrainConfig, read_config
 from dptrain.predict import SUFFIX
-from dptrain.runs import METRICS_FILE, open_run_dataset
+from dptrain.runs import METRICS_FILE, open_run_dataset, stops_early
 
 Metrics = dict[str, NDArray[np.float64]]
 
@@ -74,8 +74,10 @@ def finished_config(folder: Path) -> TrainConfig:
     if not (folder / CONFIG_FILE).is_file():
         raise InputError(f"{folder}: no run there ({CONFIG_FILE} is missing); name a folder that `dptrain run` wrote.")
     config = read_config(folder / CONFIG_FILE)
-    done = int(read_metrics(folder)["epoch"][-1]) if (folder / METRICS_FILE).is_file() else 0
-    if done < (config.epochs or 0) or not (folder / BEST).is_file():
+    metrics = read_metrics(folder) if (folder / METRICS_FILE).is_file() else {}
+    done = int(metrics["epoch"][-1]) if metrics else 0
+    early = bool(metrics) and stops_early(metrics["validation_loss"].tolist(), patience=config.patience)
+    if (done < (config.epochs or 0) and not early) or not (folder / BEST).is_file():
         raise InputError(
             f"{folder}: not finished, {done} of {config.epochs} epochs are done; go on with "
             f"`dptrain run --name {folder.name} --resume`."

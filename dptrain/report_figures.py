@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -69,8 +70,8 @@ def score_map(path: Path, values: NDArray[np.float32], *, title: str, step_nm: f
     return save(figure, path)
 
 
-def error_map(path: Path, error_deg: Array, *, title: str, outline: NDArray[np.bool_], step_nm: float | None) -> Path:
-    """A map of disorientations in six classes, with the border of the pixels ``outline`` in black."""
+def error_map(path: Path, error_deg: Array, *, title: str, outline: NDArray[Any], step_nm: float | None) -> Path:
+    """A map of disorientations in six classes, with black lines between pixels of different ``outline``."""
     figure, axes = _panel()
     norm = BoundaryNorm(ERROR_EDGES, len(ERROR_COLORS))
     image = axes.imshow(error_deg, cmap=ListedColormap(list(ERROR_COLORS)), norm=norm)

@@ -24,7 +24,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   margin: .8rem 0 .3rem; align-items: start; }
 .figures.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
 .figures img { width: 100%; height: auto; display: block; }
-.caption { color: var(--soft); font-size: .9rem; max-width: 90ch; }
+.caption { color: var(--soft); font-size: .9rem; max-width: 90ch; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 1rem; margin: 1.1rem 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-top: 4px solid var(--accent);
   border-radius: 10px; padding: .8rem 1rem; }

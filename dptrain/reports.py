@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpcurate.errors import InputError
+from dptrain.conditions_report import report_conditions
 from dptrain.config import CONFIG_FILE
 from dptrain.report import report_run
 from dptrain.report_data import finished_config
+from dptrain.study_folder import read_study
 from dptrain.study_plan import STUDY_FILE
 from dptrain.study_report import report_study
 
@@ -45,4 +47,6 @@ def _write(folder: Path, *, predictions: Sequence[Path], out: Path | None) -> Pa
         return report_run(folder, predictions=predictions, out=out)
     if predictions:
         raise InputError(f"{folder}: --prediction goes with a run, not with a study.")
+    if read_study(folder)["study"] == "conditions":
+        return report_conditions(folder, out=out)
     return report_study(folder, out=out)

@@ -1,51 +1,51 @@
-"""The folder of a study: its record, its scans with true grains, its table of results."""
+"""The folder of a study: its record, who runs which trial, trials that failed, its table of results."""
 
 import csv
+import fcntl
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dpcurate.crystal_maps import IndexResult, Truth, read_index, read_truth, software_versions, write_index
+from dpcurate.crystal_maps import IndexResult, Truth, read_truth, software_versions
 from dpcurate.errors import InputError
 from dpcurate.scans import sha256_of
 from dptrain.checkpoint import write_aside
-from dptrain.scores import COLUMNS
 from dptrain.study_plan import STUDY_FILE, Protocol, Trial
+from dptrain.study_scores import METRICS
 
 RESULTS_FILE = "results.csv"
-RESULT = "trial.json"
-"""Written into a run's folder when its trial is evaluated."""
+ASKED = "asked"
+"""Folder of the trials that a search asked for, one file each."""
 
-TRIAL_COLUMNS = (
-    "trial",
-    "kind",
-    "seed",
-    "min_confidence",
-    "n_labels",
-    "n_train",
-    "n_train_grains",
-    "label_purity",
-    "label_mean_deg",
-    "steps",
-    "epochs",
+RESULT, ERRORS, FAILURE = "trial.json", "errors.npz", "failure.json"
+"""Written into a run's folder when its trial is evaluated, in the order errors, trial; or when it failed."""
+
+COLUMNS = (
+    *("trial", "kind", "seed", "min_confidence", "corruption", "rate", "model", "setting"),
+    *("n_labels", "n_train", "label_purity", "steps", "train_s", "predict_per_s", "n_weights"),
+    *("pixels", "n_pixels", "n_grains", *METRICS),
 )
 
-KEY = ("protocol", "indexes")
+KEY = ("protocol", "indexes", "tests")
 """What must not change in a study that goes on."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One scan of a study: its index, grains replaced by the true ones, and its truth."""
+    """One scan of a study: its index and its truth."""
 
     index: IndexResult
     truth: Truth
+
+    @property
+    def name(self) -> str:
+        """Name of its file, without the ending."""
+        return Path(self.index.info["scan"]["path"]).stem
 
 
 def truth_of(index: IndexResult) -> Truth:
@@ -64,13 +64,17 @@ def truth_of(index: IndexResult) -> Truth:
     return truth
 
 
-def open_folder(out: Path, sources: Sequence[IndexResult], protocol: Protocol) -> None:
-    """Make the study's folder with its record, or check that the one there is the same study."""
+def open_folder(
+    out: Path, sources: Sequence[IndexResult], protocol: Protocol, *, tests: Sequence[IndexResult] = ()
+) -> None:
+    """Make the study's folder with its record, or check that the one there is the same study.
+
+    Raises InputError when it is another study, or an index, a scan or a truth is not what it was.
+    """
     key = {
         "protocol": protocol.model_dump(mode="json"),
-        "indexes": [
-            {"path": str(index.folder), "sha256": _index_sha256(index), "scan": index.info["scan"]} for index in sources
-        ],
+        "indexes": [_described(index) for index in sources],
+        "tests": [_described(index) for index in tests],
     }
     if (out / STUDY_FILE).is_file():
         had = read_study(out)
@@ -80,14 +84,22 @@ def open_folder(out: Path, sources: Sequence[IndexResult], protocol: Protocol) -
                     f"{out}: a study with other {part}: changed since it was started. Give the same, or another --out."
                 )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # names that begin with a dot are another process's record, half written
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
         raise InputError(f"{out}: exists and is not a study; give another --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); choose another --out.") from error
+    make_folder(out)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(out / STUDY_FILE, {"study": "label-quality", **key, "created": created, "software": software_versions()})
+    record = {"study": protocol.study, **key, "created": created, "software": software_versions()}
+    write_json(out / STUDY_FILE, record)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder of a study; InputError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out.") from error
+    return path
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -107,36 +119,83 @@ def read_study(folder: Path) -> dict[str, Any]:
     return record
 
 
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock at ``path``; False when another process has it and ``wait`` is not asked for.
+
+    A process that ends, however it ends, lets go of it: no lock stays behind. Works over processes, and over the nodes
+    of a cluster where the file system has POSIX locks (NFS 4, Lustre with -o flock).
+    """
+    make_folder(path.parent)
+    with path.open("a") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def result_of(out: Path, name: str) -> dict[str, Any] | None:
+    """What a trial found, None when it is not done."""
+    path = out / "runs" / name / RESULT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def failure_of(out: Path, name: str) -> str:
+    """Why a trial failed, in one line; empty when it did not."""
+    path = out / "runs" / name / FAILURE
+    return str(json.loads(path.read_text(encoding="utf-8"))["error"]) if path.is_file() else ""
+
+
+def unfinished(out: Path, names: Sequence[str]) -> dict[str, str]:
+    """Trials without a result, and why: a failure's words, or that they are missing."""
+    return {name: failure_of(out, name) or "missing" for name in names if not (out / "runs" / name / RESULT).is_file()}
+
+
+def asked_trials(out: Path) -> list[Trial]:
+    """Trials that a search has asked for, by name."""
+    files = sorted((out / ASKED).glob("*.json"))
+    return [Trial.model_validate_json(path.read_text(encoding="utf-8")) for path in files]
+
+
+def planned_trials(out: Path, record: Mapping[str, Any]) -> list[Trial]:
+    """All trials of a study: those of its plan, and those that a search has asked for."""
+    return [*(Trial.model_validate(trial) for trial in record.get("trials", [])), *asked_trials(out)]
+
+
 def write_results(out: Path, planned: Sequence[Trial]) -> Path:
     """Write results.csv anew from all trials that are done: one row per trial and group of pixels."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*TRIAL_COLUMNS, *COLUMNS])
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
     for trial in planned:
-        path = out / "runs" / trial.name / RESULT
-        if path.is_file():
-            result = json.loads(path.read_text(encoding="utf-8"))
-            writer.writerows([*(result["trial"][name] for name in TRIAL_COLUMNS), *one] for one in result["scores"])
+        result = result_of(out, trial.name)
+        if result is not None:
+            for score in result["scores"]:
+                row: Mapping[str, Any] = trial.model_dump() | result["facts"] | score | {"trial": trial.name}
+                writer.writerow({name: row[name] for name in COLUMNS})
     write_aside(out / RESULTS_FILE, stream.getvalue().encode())
     return out / RESULTS_FILE
-
-
-def split_by_truth(index: IndexResult, truth: Truth, *, out: Path) -> IndexResult:
-    """The index with true grains in place of found ones, so that no true grain spans two splits; kept in ``out``."""
-    assert index.folder is not None, "read_index gives the folder"
-    folder = out / "indexes" / f"{index.info['scan']['sha256'][:12]}.index"
-    if not (folder / "index.json").is_file():
-        info = index.info | {"grains": "exact, from the scan's truth", "made from": str(index.folder)}
-        recipe = (index.folder / "recipe.toml").read_text(encoding="utf-8")
-        write_index(replace(index, grain_id=truth.grain.astype(np.int32), info=info), folder, recipe_toml=recipe)
-    return read_index(folder)
-
-
-def _index_sha256(index: IndexResult) -> str:
-    assert index.folder is not None, "read_index gives the folder"
-    return sha256_of(index.folder / "crystal_map.h5")
 
 
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` as JSON, whole or not at all."""
     write_aside(path, json.dumps(content, indent=1).encode())
+
+
+def _described(index: IndexResult) -> dict[str, Any]:
+    """What an index is made of; InputError when its scan is gone or is not the one that was indexed."""
+    assert index.folder is not None, "read_index gives the folder"
+    scan = index.info["scan"]
+    path = Path(scan["path"])
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{index.folder}: its scan {path} is gone; put it back or index the scan where it is now.")
+    if sha256_of(path) != scan["sha256"]:
+        raise InputError(f"{path}: changed since {index.folder} was made; index it again.")
+    return {
+        "path": str(index.folder.resolve()),
+        "sha256": sha256_of(index.folder / "crystal_map.h5"),
+        "scan": {"path": scan["path"], "sha256": scan["sha256"]},
+        "truth_sha256": sha256_of(path.with_name(path.stem + ".truth.npz")),
+    }

@@ -1,166 +1,188 @@
-"""The results of a study read back, averaged over seeds, and put into sentences."""
+"""The runs of a study read back: settings averaged over seeds, compared pixel by pixel, with intervals."""
 
-import csv
-from collections.abc import Sequence
+import functools
+import json
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpcurate.errors import InputError
-from dptrain.study_folder import RESULTS_FILE
-from dptrain.study_trial import HELD_OUT, TRAINING
+from dpcurate.orientations import Array
+from dptrain.study_data import HELD_OUT, HELD_PIXELS
+from dptrain.study_folder import ERRORS, RESULT, planned_trials, read_study, unfinished
+from dptrain.study_plan import Trial
+from dptrain.study_scores import METRICS, Interval, mean_interval, paired_interval
 
-NUMBER_WORDS = {1: "One seed", 2: "Two seeds", 3: "Three seeds"}
+WORDS = {"held-out grains": "grains that no run has seen", "held-out pixels": "unseen pixels of grains trained on"}
+"""What the two groups that verdicts rest on are, in plain words."""
 
-CHANCE_SIGMAS = 2.0
-"""A mean disorientation must lie so many standard deviations of a guess below it to be told as better than a guess."""
+JUDGED = (HELD_OUT, HELD_PIXELS)
 
-TEXT, WHOLE = ("kind", "pixels"), ("seed", "n_labels", "steps", "n_pixels", "n_grains")
-"""Columns that are text, and whole numbers; all others are numbers."""
+MARGIN = 0.02
+"""Shares within 5 degrees that differ by less than this, over their whole interval, are the same in practice."""
 
-
-@dataclass(frozen=True)
-class Result:
-    """One trial over one group of pixels."""
-
-    kind: str
-    seed: int
-    min_confidence: float
-    n_labels: int
-    label_purity: float
-    steps: int
-    pixels: str
-    n_pixels: int
-    n_grains: int
-    within_1_deg: float
-    within_3_deg: float
-    within_5_deg: float
-    within_10_deg: float
-    median_deg: float
-    mean_deg: float
+Value = Callable[[Array], Array]
+"""From disorientations ``(n,)`` to what is averaged ``(n,)``."""
 
 
 @dataclass(frozen=True)
-class Chance:
-    """Mean and standard deviation of a uniform random guess's disorientation, degrees."""
+class Run:
+    """One trial that is done."""
 
-    mean_deg: float
-    sd_deg: float
+    trial: Trial
+    facts: dict[str, Any]
+    scores: dict[str, dict[str, Any]]
+    """By group of pixels."""
+    folder: Path
 
-    def limit_deg(self, n_grains: int) -> float:
-        """Mean disorientation below which ``n_grains`` grains, each guessed as a whole, are hardly found by chance."""
-        return self.mean_deg - CHANCE_SIGMAS * self.sd_deg / n_grains**0.5
+    @functools.cached_property
+    def pixels(self) -> dict[str, NDArray[Any]]:
+        """Every array of the run's errors, by GROUP/NAME; InputError when the file is damaged."""
+        try:
+            with np.load(self.folder / ERRORS) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{self.folder / ERRORS}: damaged ({error}); remove the run's folder and run the study again."
+            ) from error
+
+    def of(self, group: str, name: str) -> NDArray[Any]:
+        """One array of one group."""
+        return self.pixels[f"{group}/{name}"]
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results of a study; InputError when the table is missing or damaged."""
-    path = folder / RESULTS_FILE
+@dataclass(frozen=True)
+class Findings:
+    """All that a study has found so far."""
+
+    record: dict[str, Any]
+    runs: tuple[Run, ...]
+    missing: dict[str, str]
+    """Trials without a result, and why."""
+
+    @property
+    def settings(self) -> dict[str, list[Run]]:
+        """Runs that differ in the seed only, by the setting's name, in the order of the plan."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(setting_of(run.trial), []).append(run)
+        return found
+
+    @property
+    def pixel_groups(self) -> list[str]:
+        """Groups of pixels that any run was judged on."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.scores))
+
+    def some(self, kind: str) -> dict[str, list[Run]]:
+        """Settings of one kind."""
+        return {name: runs for name, runs in self.settings.items() if runs[0].trial.kind == kind}
+
+
+def read_findings(folder: Path) -> Findings:
+    """What a study has found; InputError when no run is done, or a result is damaged."""
+    record = read_study(folder)
+    planned = planned_trials(folder, record)
+    missing = unfinished(folder, [trial.name for trial in planned])
+    runs = tuple(_read(folder / "runs" / trial.name, trial) for trial in planned if trial.name not in missing)
+    if not runs:
+        raise InputError(
+            f"{folder}: none of {len(planned)} runs is done, so there is nothing to report; run the same `dptrain "
+            "study` again, it goes on."
+        )
+    return Findings(record, runs, missing)
+
+
+def setting_of(trial: Trial) -> str:
+    """Name of a trial without its seed."""
+    return trial.name.rpartition("-seed")[0]
+
+
+def words_of(trial: Trial) -> str:
+    """A setting in words."""
+    if trial.kind == "threshold":
+        return f"labels above {trial.min_confidence:g}" if trial.min_confidence else "all labels"
+    if trial.kind == "exact":
+        return "exact labels" + (f" of the patterns above {trial.min_confidence:g}" if trial.min_confidence else "")
+    return setting_of(trial).partition("-")[2] or trial.kind
+
+
+def mean(runs: Sequence[Run], group: str, metric: str) -> float:
+    """Mean over runs of one of ``METRICS``, NaN where no run was judged on the group."""
+    values = [run.scores[group][metric] for run in runs if group in run.scores]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def fact(runs: Sequence[Run], name: str) -> float:
+    """Mean over runs of one of their facts."""
+    return float(np.mean([run.facts[name] for run in runs]))
+
+
+def value_of(metric: str) -> Value | None:
+    """What is averaged to give a metric; None for those that are no averages."""
+    if metric == "mean_deg":
+        return lambda error: error
+    if metric.startswith("within_"):
+        limit = float(metric.split("_")[1])
+        return lambda error: (error <= limit).astype(float)
+    return None
+
+
+def interval(runs: Sequence[Run], group: str, metric: str) -> Interval:
+    """A setting's metric with its interval over seeds and grains; no interval for metrics that are no averages."""
+    value = value_of(metric)
+    runs = [run for run in runs if group in run.scores]
+    if value is None or not runs:
+        return Interval(mean(runs, group, metric), None, None)
+    values = {run.trial.seed: value(run.of(group, "error")) for run in runs}
+    return mean_interval(values, {run.trial.seed: run.of(group, "grain") for run in runs})
+
+
+def against(first: Sequence[Run], second: Sequence[Run], group: str, metric: str = "within_5_deg") -> Interval | None:
+    """``first`` minus ``second`` over the seeds that both have, at the same pixels; None when they share no seed."""
+    value = value_of(metric)
+    assert value is not None, "only averages are compared"
+    pairs = {run.trial.seed: [run] for run in first if group in run.scores}
+    for run in second:
+        if run.trial.seed in pairs and group in run.scores:
+            pairs[run.trial.seed].append(run)
+    both = {seed: some for seed, some in pairs.items() if len(some) > 1}
+    if not both:
+        return None
+    one, two = ({seed: value(some[place].of(group, "error")) for seed, some in both.items()} for place in (0, 1))
+    return paired_interval(one, two, {seed: some[0].of(group, "grain") for seed, some in both.items()})
+
+
+def against_labels(runs: Sequence[Run], group: str, metric: str = "within_5_deg") -> Interval:
+    """Networks minus the labels by template matching of the same pixels."""
+    value = value_of(metric)
+    assert value is not None, "only averages are compared"
+    runs = [run for run in runs if group in run.scores]
+    one, two = ({run.trial.seed: value(run.of(group, name)) for run in runs} for name in ("error", "label_error"))
+    return paired_interval(one, two, {run.trial.seed: run.of(group, "grain") for run in runs})
+
+
+def is_a_guess(runs: Sequence[Run], group: str, guess_within_5: float) -> bool:
+    """Whether a setting cannot be told from guessing: the interval of its share within 5 degrees reaches the guess's.
+
+    With fewer than two seeds: when the share itself does.
+    """
+    found = interval(runs, group, "within_5_deg")
+    low = found.value if found.low is None else found.low
+    return not low > guess_within_5
+
+
+def _read(folder: Path, trial: Trial) -> Run:
+    path = folder / RESULT
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        return [Result(**{name: _read(name, row[name]) for name in Result.__dataclass_fields__}) for row in rows]
+        result = json.loads(path.read_text(encoding="utf-8"))
+        scores = {one["pixels"]: one for one in result["scores"]}
+        for one in scores.values():
+            float(sum(one[name] for name in METRICS))
+        return Run(trial, result["facts"], scores, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the results of a study ({error}); run the study again, it goes on.") from error
-
-
-def _read(name: str, text: str) -> Any:
-    return text if name in TEXT else int(text) if name in WHOLE else float(text)
-
-
-def select(results: Sequence[Result], *, kind: str, pixels: str, min_confidence: float | None = None) -> list[Result]:
-    """Results of one kind over one group, by threshold and seed."""
-    found = [
-        one
-        for one in results
-        if one.kind == kind and one.pixels == pixels and min_confidence in (None, one.min_confidence)
-    ]
-    return sorted(found, key=lambda one: (one.min_confidence, one.seed))
-
-
-def mean(results: Sequence[Result], name: str) -> float:
-    """Mean of one number over results."""
-    return float(np.mean([getattr(one, name) for one in results]))
-
-
-def verdicts(results: Sequence[Result], chance: Chance | None) -> list[str]:
-    """What the study says, first on held-out grains, then on the grains of the training split."""
-    seeds = sorted({one.seed for one in results})
-    n = len(seeds)
-    counted = NUMBER_WORDS.get(n, f"{n} seeds")
-    said = [
-        f"{counted}: means and single values are shown, no interval. The largest difference between two seeds of one "
-        f"setting is {spread(results, pixels=HELD_OUT):.1f} degrees on held-out grains and "
-        f"{spread(results, pixels=TRAINING):.1f} degrees on grains of the training split."
-        if n > 1
-        else f"{counted}: how much a result changes with the seed is not known."
-    ]
-    for pixels in (HELD_OUT, TRAINING):
-        said += _group_verdicts(results, chance, pixels=pixels)
-    return said
-
-
-def spread(results: Sequence[Result], *, pixels: str) -> float:
-    """Largest difference of the mean disorientation between seeds of one setting, degrees."""
-    settings: dict[tuple[str, float], list[float]] = {}
-    for one in results:
-        if one.pixels == pixels:
-            settings.setdefault((one.kind, one.min_confidence), []).append(one.mean_deg)
-    return max(max(values) - min(values) for values in settings.values())
-
-
-def _group_verdicts(results: Sequence[Result], chance: Chance | None, *, pixels: str) -> list[str]:
-    """Sentences on one group of pixels."""
-    where = pixels[0].upper() + pixels[1:]
-    everything = [one for one in results if one.pixels == pixels]
-    if chance is not None and all(one.mean_deg > chance.limit_deg(one.n_grains) for one in everything):
-        fewest = min(one.n_grains for one in everything)
-        return [
-            f"{where}: no run can be told from a random guess, which is off by {chance.mean_deg:.1f} degrees on "
-            f"average and by less than {chance.limit_deg(fewest):.1f} on so few grains ({fewest}) by rare luck only. "
-            "So nothing can be said here about the quality of labels; longer training or more grains are needed."
-        ]
-    labels = select(results, kind="threshold", pixels=pixels)
-    thresholds = sorted({one.min_confidence for one in labels})
-    by_threshold = {
-        limit: select(labels, kind="threshold", pixels=pixels, min_confidence=limit) for limit in thresholds
-    }
-    best = min(thresholds, key=lambda limit: mean(by_threshold[limit], "mean_deg"))
-    lowest = thresholds[0]
-    said = [
-        f"{where}: with all labels ({100 * mean(by_threshold[lowest], 'label_purity'):.0f} % right) the mean "
-        f"disorientation is {mean(by_threshold[lowest], 'mean_deg'):.1f} degrees and "
-        f"{100 * mean(by_threshold[lowest], 'within_5_deg'):.1f} % of the pixels are within 5 degrees; "
-        + (
-            "no threshold did better."
-            if best == lowest
-            else f"the best threshold, {best:g} ({100 * mean(by_threshold[best], 'label_purity'):.0f} % right), gave "
-            f"{mean(by_threshold[best], 'mean_deg'):.1f} degrees and "
-            f"{100 * mean(by_threshold[best], 'within_5_deg'):.1f} %."
-        )
-    ]
-    for limit in thresholds[1:]:
-        control = select(results, kind="random", pixels=pixels, min_confidence=limit)
-        said.append(
-            f"{where}, "
-            + _compared(by_threshold[limit], control, name=f"labels above {limit:g}", other="as many random ones")
-        )
-    for limit in dict.fromkeys((lowest, best)):
-        exact = select(results, kind="exact", pixels=pixels, min_confidence=limit)
-        name = f"exact labels of the patterns above {limit:g}" if limit else "exact labels of all patterns"
-        said.append(f"{where}, {_compared(exact, by_threshold[limit], name=name, other='their labels')}")
-    return said
-
-
-def _compared(first: Sequence[Result], second: Sequence[Result], *, name: str, other: str) -> str:
-    """One sentence on two settings, seed by seed; the seeds must agree on the sign before one is called better."""
-    gain = {one.seed: two.mean_deg - one.mean_deg for one, two in zip(first, second, strict=True)}
-    values = ", ".join(f"{value:+.1f}" for value in gain.values())
-    text = f"{name} against {other}: mean disorientation {mean(first, 'mean_deg'):.1f} against "
-    text += f"{mean(second, 'mean_deg'):.1f} degrees (better by {values} degrees, seed by seed)"
-    if len(gain) > 1 and all(value > 0 for value in gain.values()):
-        return f"{text}; better with every seed."
-    if len(gain) > 1 and all(value < 0 for value in gain.values()):
-        return f"{text}; worse with every seed."
-    return f"{text}; the seeds do not agree." if len(gain) > 1 else f"{text}."
+        raise InputError(f"{path}: damaged ({error!r}); remove the run's folder and run the study again.") from error

@@ -1,8 +1,8 @@
-"""The plan of a label-quality study: what is trained on which labels, for how long, fixed before the first run."""
+"""The plan of a study: what is trained on which labels, for how long, fixed before the first run."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,8 @@ from dpcurate.crystal_maps import IndexResult
 from dpcurate.errors import InputError
 from dpcurate.labels import kept_pixels
 from dpcurate.schema import Record
+from dptrain.corruption import Corruption
+from dptrain.models import MODELS, model_config
 from dptrain.scores import Mask
 
 STUDY_FILE = "study.json"
@@ -21,56 +23,121 @@ MIN_LABELS = 40
 KEPT_SHARES = (1.0, 0.5, 0.25, 0.1)
 """Shares of the labels that stay when quantiles of the confidence take the place of the thresholds."""
 
-QUICK_STEPS = 150
-"""Chosen so that 22 runs on a scan of 36 x 36 pixels stay below 15 minutes on 2 cores: with 250 steps a run took 42 s
-of processor time, of which about 9 s were not training."""
-
-Kind = Literal["threshold", "random", "exact"]
-
-KINDS: dict[Kind, str] = {
-    "threshold": "labels above the threshold",
-    "random": "as many labels drawn at random",
-    "exact": "the patterns above the threshold with exact labels",
-}
-
-
 MIN_HELD_OUT_GRAINS = 3
 """A seed whose split holds out fewer true grains is passed over, if another one holds out as many."""
 
 SEEDS_TRIED = 100
 
+CONFIDENT = 0.8
+"""Threshold of the labels that networks are compared on."""
+
+Study = Literal["label-quality", "architectures", "hyperparameters"]
+Kind = Literal["threshold", "random", "exact", "corrupted", "scan only", "simulated", "network", "setting"]
+
+KINDS: dict[Kind, str] = {
+    "threshold": "labels above the threshold, and simulated patterns",
+    "random": "as many labels drawn at random, and simulated patterns",
+    "exact": "the same patterns with exact labels, and simulated patterns",
+    "corrupted": "exact labels of all patterns, a known share made wrong, and simulated patterns",
+    "scan only": "all labels of the scan alone",
+    "simulated": "simulated patterns alone",
+    "network": "one network on the labels above the threshold, and simulated patterns",
+    "setting": "one choice of hyperparameters on the labels above the threshold, and simulated patterns",
+}
+
 
 class Protocol(Record):
     """Everything but the scans that decides a study's result."""
 
-    quick: bool = False
-    seeds: int = Field(2, ge=1, description="how many; each is another split, sample and network")
-    thresholds: tuple[float, ...] = Field((0.0, 0.5, 0.8, 0.9), description="of the labels' confidence, ascending")
-    simulated: int = Field(4000, ge=0, description="simulated patterns that every dataset holds as well")
-    model: str = "cnn"
+    study: Study = "label-quality"
+    preset: str = "full"
+    seeds: int = Field(3, ge=1, description="how many; each is another split, sample and network")
+    thresholds: tuple[float, ...] = Field((0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95), description="of confidence, ascending")
+    corruptions: tuple[Corruption, ...] = ("uniform", "half turn", "pseudo-symmetric", "whole grains")
+    rates: tuple[float, ...] = Field((0.1, 0.25, 0.5, 0.75), description="shares of labels made wrong")
+    simulated: int = Field(4000, ge=20, description="simulated patterns that datasets hold as well")
+    models: tuple[str, ...] = Field(tuple(MODELS), description="networks that are compared")
+    model: str = Field("cnn", description="network of the other studies")
     steps: int = Field(12_500, ge=1, description="optimisation steps of every run, to within half an epoch")
     batch_size: int = 64
-    input_size: int = 128
-    max_cells: int = 4000
-    learning_rate: float = 2e-3
+    trials: int = Field(60, ge=1, description="choices of hyperparameters that are tried")
+    options: dict[str, Any] = Field({}, description="of the training config, for every run")
+    pixels_held_out: float = Field(0.15, gt=0, lt=0.5, description="share of the pixels that no run trains on")
+    most_tested: int = Field(4000, ge=1, description="pixels of each group that a network is judged on")
 
 
 def full_protocol() -> Protocol:
-    """The defaults of `dptrain run`: as many patterns are shown in every run.
+    """For a GPU: every threshold, kind and rate; 800,000 patterns shown in every run.
 
-    Run:       dptrain study label-quality demo.index --out study
+    Run:       dptrain study label-quality large.index --test dev.index --full --out study
     Measured:  not yet run
     """
     return Protocol()
 
 
-def quick_protocol() -> Protocol:
-    """A first look: small frames, a coarse grid, few steps; networks are far from what longer training gives.
+def cpu_protocol() -> Protocol:
+    """For some hours of a few CPU cores: frames of 64 pixels, 200,000 patterns shown in every run.
 
-    Run:       dptrain study label-quality demo.index --quick --out study
-    Measured:  time in docs/results/baseline.md
+    Run:       dptrain study label-quality large.index --test dev.index --cpu --out study
+    Measured:  not yet run to its end
     """
-    return Protocol(quick=True, simulated=1000, steps=QUICK_STEPS, input_size=64, max_cells=1500)
+    return Protocol(
+        preset="cpu",
+        thresholds=(0.0, 0.5, 0.8, 0.9),
+        rates=(0.25, 0.5),
+        simulated=4000,
+        steps=3125,
+        trials=24,
+        models=("cnn", "densenet121", "swin-tiny", "swin-tiny-adjusted"),
+        options={"input": {"size": 64}, "head": {"max_cells": 1500}},
+        most_tested=1200,
+    )
+
+
+def quick_protocol() -> Protocol:
+    """A first look in less than 20 minutes on 2 cores: networks are far from what longer training gives.
+
+    Patterns are neither turned nor mirrored. With turns, 250 steps teach nothing that can be told from a guess;
+    without, they teach the orientations that the labels hold, and no others.
+
+    Run:       python benchmarks/study_quick.py
+    Measured:  docs/study.md
+    """
+    return cpu_protocol().model_copy(
+        update={
+            "preset": "quick",
+            "thresholds": (0.0, 0.5, 0.9),
+            "rates": (0.5,),
+            "simulated": 1000,
+            "steps": 250,
+            "options": {
+                "input": {"size": 64},
+                "head": {"max_cells": 1500},
+                "augment": {"turn": False, "mirror": False},
+            },
+            "trials": 6,
+            "models": ("cnn", "densenet121"),
+            "most_tested": 500,
+        }
+    )
+
+
+PRESETS: dict[str, Callable[[], Protocol]] = {"quick": quick_protocol, "cpu": cpu_protocol, "full": full_protocol}
+
+
+def chosen_protocol(study: Study, *, quick: bool, cpu: bool, changes: Mapping[str, object]) -> Protocol:
+    """The protocol of a study under a preset, with the ``changes`` that are not None.
+
+    Raises InputError when both presets are asked for, or a network is not known.
+    """
+    if quick and cpu:
+        raise InputError("--quick and --cpu are two presets; give one.")
+    given = {key: value for key, value in changes.items() if value is not None}
+    preset = PRESETS["quick" if quick else "cpu" if cpu else "full"]()
+    protocol = preset.model_copy(update={"study": study, **given})
+    for name in (protocol.model, *protocol.models):
+        model_config(name)
+    return protocol
 
 
 class Trial(Record):
@@ -78,23 +145,62 @@ class Trial(Record):
 
     kind: Kind
     seed: int
-    min_confidence: float
+    min_confidence: float = 0.0
+    corruption: Corruption | None = None
+    rate: float = 0.0
+    model: str = "cnn"
+    options: dict[str, Any] = Field({}, description="of the training config, for this run")
+    setting: str = Field("", description="what tells a run of one network from another, as part of its name")
 
     @property
     def name(self) -> str:
         """Name of its run."""
-        return f"{self.kind}-{self.min_confidence:.3g}-seed{self.seed}"
+        what: list[str] = [self.kind]
+        if self.kind in ("threshold", "random", "exact"):
+            what.append(f"{self.min_confidence:.3g}")
+        if self.corruption:
+            what += [self.corruption, f"{self.rate:.3g}"]
+        if self.setting:
+            what.append(self.setting)
+        return "-".join([*what, f"seed{self.seed}"]).replace(" ", "-")
 
 
-def trials(thresholds: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
-    """Every run, seed by seed; at the lowest threshold, which keeps all labels, there is no random control."""
+def trials(protocol: Protocol, thresholds: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
+    """Every run, setting by setting, so that a study that is not finished has intervals for its first settings.
+
+    At the lowest threshold, which keeps all labels, there is no random control.
+    """
+    if protocol.study == "hyperparameters":
+        return []  # asked for one by one
+    if protocol.study == "architectures":
+        return [
+            Trial(kind="network", seed=seed, min_confidence=thresholds[-1], model=model, setting=model)
+            for model in protocol.models
+            for seed in seeds
+        ]
     return [
-        Trial(kind=kind, seed=seed, min_confidence=threshold)
+        trial.model_copy(update={"seed": seed, "model": protocol.model})
+        for trial in _of_label_quality(protocol, thresholds)
         for seed in seeds
-        for threshold in thresholds
-        for kind in KINDS
-        if not (kind == "random" and threshold == min(thresholds))
     ]
+
+
+def _of_label_quality(protocol: Protocol, thresholds: Sequence[float]) -> list[Trial]:
+    lowest = min(thresholds)
+    labels = [
+        Trial(kind=kind, seed=0, min_confidence=threshold)
+        for threshold in thresholds
+        for kind in ("threshold", "random", "exact")
+        if not (kind == "random" and threshold == lowest)
+    ]
+    wrong = [
+        Trial(kind="corrupted", seed=0, corruption=kind, rate=rate)
+        for kind in protocol.corruptions
+        for rate in protocol.rates
+    ]
+    first = [trial for trial in labels if trial.min_confidence == lowest]
+    others = [trial for trial in labels if trial.min_confidence != lowest]
+    return [*first, Trial(kind="simulated", seed=0), Trial(kind="scan only", seed=0), *wrong, *others]
 
 
 def choose_thresholds(
@@ -157,10 +263,11 @@ def choose_seeds(n_held_out: Callable[[int], int], *, n: int) -> tuple[int, ...]
     return tuple(sorted(most))
 
 
-def epochs_for(protocol: Protocol, *, n_train: int) -> tuple[int, int]:
-    """Epochs whose steps come nearest to the protocol's, and those steps, for ``n_train`` training patterns."""
-    per_epoch = n_train // min(protocol.batch_size, n_train)
-    epochs = max(1, round(protocol.steps / per_epoch))
+def epochs_for(protocol: Protocol, *, n_train: int, batch_size: int | None = None) -> tuple[int, int]:
+    """Epochs that show nearly as many patterns as the protocol says, and their steps, for ``n_train`` patterns."""
+    wanted, batch = protocol.steps * protocol.batch_size, min(batch_size or protocol.batch_size, n_train)
+    per_epoch = n_train // batch
+    epochs = max(1, round(wanted / (per_epoch * batch)))
     return epochs, epochs * per_epoch
 
 

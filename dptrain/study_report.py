@@ -1,246 +1,227 @@
-"""`dptrain report` of a study: the curves of accuracy against label quality, the table, the protocol, the verdict."""
+"""`dptrain report` of a study: what it says in five sentences, curves, claims, maps, tables, and how to repeat it."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
+from dptrain import curves, study_series
 from dptrain import report_page as html
 from dptrain.checkpoint import write_aside
+from dptrain.claims import Verdict, verdicts
 from dptrain.report import make_folder
-from dptrain.report_figures import WIDE, plain, save
-from dptrain.scores import guess_errors_deg
-from dptrain.study_folder import RESULT, RESULTS_FILE, read_study
-from dptrain.study_numbers import Chance, Result, mean, read_results, select, verdicts
+from dptrain.scores import Score, guess_score
+from dptrain.search_figures import search_part
+from dptrain.study_figures import draw_curves, draw_maps
+from dptrain.study_folder import RESULTS_FILE, planned_trials, write_results
+from dptrain.study_numbers import JUDGED, Findings, fact, interval, is_a_guess, mean, read_findings
 from dptrain.study_plan import KINDS, MIN_HELD_OUT_GRAINS, Protocol
-from dptrain.study_trial import HELD_OUT, HELD_OUT_INSIDE, PURE_DEG, TRAINING
+from dptrain.study_scores import METRICS, RESAMPLES
+from dptrain.study_text import protocol_words, summary
+from dptrain.study_trial import PURE_DEG
 
-COLORS = {"threshold": "#0072B2", "random": "#D55E00", "exact": "#009E73"}
-MARKERS = {"threshold": "o", "random": "s", "exact": "^"}
-SHORT = {"threshold": "above threshold", "random": "random, same number", "exact": "exact, same patterns"}
+TITLES = {
+    "label-quality": "Accuracy against label quality",
+    "architectures": "Networks under one protocol",
+    "hyperparameters": "Choices of training",
+}
+
+CHOICES = [("within_5_deg", "share within 5°")]
+CHOICES += [(f"within_{limit}_deg", f"share within {limit}°") for limit in (1, 2, 3, 10)]
+CHOICES += [("mean_deg", "mean"), ("median_deg", "median"), ("p95_deg", "95th percentile")]
 
 HEAD = (
     "pixels",
+    "setting",
+    "runs",
     "labels",
-    "threshold",
-    "seed",
-    "n labels",
     "right",
-    "steps",
-    "≤ 1°",
-    "≤ 3°",
-    "≤ 5°",
-    "≤ 10°",
+    *("≤ 1°", "≤ 2°", "≤ 3°", "≤ 5°", "≤ 10°"),
     "median",
     "mean",
+    "95 %",
 )
 
+ENDS, COSTS = ("within_5_low", "within_5_high"), ("train_s", "predict_per_s", "n_weights")
 
-LOWEST_TOP = 5.0
-"""Axes reach at least so high, so that noise near zero does not fill a figure."""
+SHEET = ("pixels", "setting", "runs", "labels", "label_purity", *METRICS, *ENDS, *COSTS)
 
-TRAINING_WORDS = (
-    "Every pixel of the grains that a run could train on, whether its label was used or not. A network that has learnt "
-    "these grains by heart, with their wrong labels, shows it here. Not a measure of use on new grains."
-)
+CLAIM_COLUMNS = ("claim", "words", "verdict", "why", "figure", "command")
 
 
 def report_study(folder: Path, *, out: Path | None = None) -> Path:
-    """Write the report of a finished study and return the path of its page.
+    """Write the report of a study, of the runs that are done, and return the path of its page.
 
-    ``out`` is the page, ending in .html; default ``report.html`` in the study's folder. Pictures and table lie beside
-    it, in a folder of its name without the ending.
+    ``out`` is the page, ending in .html; default ``report.html`` in the study's folder. Pictures and tables lie beside
+    it, in a folder of its name without the ending. Runs that are missing or failed are named on the page.
 
     Raises
     ------
     InputError
-        No study, or not finished: the message names the runs that are missing.
+        No study, none of its runs is done, or a result is damaged.
     """
     out = out or folder / "report.html"
     if out.suffix != ".html":
         raise InputError(f"--out {out}: give a file name that ends in .html.")
-    record = read_study(folder)
-    planned = record.get("trials", [])
-    missing = [name for name in planned if not (folder / "runs" / name / RESULT).is_file()]
-    if missing or not planned:
-        raise InputError(
-            f"{folder}: not finished, {len(missing)} of {len(planned)} runs are missing ({', '.join(missing[:4])}"
-            f"{' ...' if len(missing) > 4 else ''}); run the same `dptrain study` again, it goes on."
-        )
-    results = read_results(folder)
-    pictures = make_folder(out.with_suffix(""))
-    write_aside(pictures / RESULTS_FILE, (folder / RESULTS_FILE).read_bytes())
-    chance = _chance(record)
-    held = select(results, kind="threshold", pixels=HELD_OUT)
-    scans = ", ".join(Path(one["scan"]["path"]).name for one in record["indexes"])
-    under = f"{len(planned)} runs on {scans}, started {record['created']}"
-    parts = [
-        html.section("What the study says", html.sentences(*verdicts(results, chance))),
-        _curves("Held-out grains", results, chance, pixels=HELD_OUT, folder=pictures, words=_held_words(held)),
-        _curves(
-            "Grains of the training split, for contrast",
-            results,
-            chance,
-            pixels=TRAINING,
-            folder=pictures,
-            words=TRAINING_WORDS,
-        ),
-        _table(results, chance),
-        html.section("Protocol", html.sentences(*protocol_sentences(record, results))),
-        _provenance(folder, record),
-    ]
-    title = "Accuracy against label quality"
-    return html.write_page(out, html.page(title, under=under, parts=parts))
-
-
-def protocol_sentences(record: dict, results: Sequence[Result]) -> list[str]:
-    """How the study was made, in plain sentences."""
-    protocol = Protocol.model_validate(record["protocol"])
-    steps = sorted({one.steps for one in results})
-    quick = "Quick: networks are small and far from trained out. The curves show what such a budget gives."
-    return [
-        f"Three kinds of training labels: {'; '.join(KINDS.values())}. {record['why']} At the lowest threshold all "
-        f"labels stay, so there is no random control. Right means within {PURE_DEG:g} degrees of the exact truth; the "
-        "share counts the scans' training labels, not simulated ones.",
-        f"Every dataset holds {protocol.simulated} simulated patterns with exact labels as well, the same for all runs "
-        "of a seed.",
-        "Grains are split by the exact truth, so that no true grain is both trained on and judged. The split depends "
-        "on the seed only: all runs of a seed are judged on the same pixels. Another seed is another split, another "
-        f"sample and another network. Seeds are the first, from 0, that hold out {MIN_HELD_OUT_GRAINS} grains or more, "
-        "or those that hold out most.",
-        "Held-out: pixels of the test split whose true grain has no pixel in the training split. A pixel on a boundary "
-        "shows a little of its neighbour; inside means pixels of one grain alone.",
-        f"Network {protocol.model}, input {protocol.input_size} pixels wide, batches of {protocol.batch_size}. Every "
-        f"run was to take {protocol.steps} optimisation steps; whole epochs made it {steps[0]} to {steps[-1]}. The "
-        "network after the last step is judged, whatever the validation said.",
-        quick if protocol.quick else "",
-    ]
-
-
-def draw_curve(path: Path, results: Sequence[Result], *, pixels: str, x: str, y: str, chance: Chance | None) -> Path:
-    """One curve for each kind of labels: a dot for each seed, a line through the means."""
-    figure = Figure(figsize=WIDE, layout="constrained")
-    axes = figure.subplots()
-    factor = 1 if y == "mean_deg" else 100
-    for kind, color in COLORS.items():
-        chosen = select(results, kind=kind, pixels=pixels)
-        limits = sorted({one.min_confidence for one in chosen})
-        means = [select(chosen, kind=kind, pixels=pixels, min_confidence=limit) for limit in limits]
-        place = [mean(some, x) for some in means]
-        height = [factor * mean(some, y) for some in means]
-        connected = x == "min_confidence" or kind == "threshold"
-        axes.plot(
-            place, height, color=color, linewidth=1.8 if connected else 0, marker=MARKERS[kind], ms=7, label=SHORT[kind]
-        )
-        axes.scatter(
-            [getattr(one, x) for one in chosen],
-            [factor * getattr(one, y) for one in chosen],
-            s=14,
-            color=color,
-            alpha=0.55,
-        )
-    if y == "mean_deg" and chance is not None:
-        axes.axhline(chance.mean_deg, color="#7A7A7A", linestyle="--", linewidth=1, label="random guess")
-    _name_axes(axes, results, x=x, y=y)
-    return save(figure, path)
-
-
-def _name_axes(axes: Axes, results: Sequence[Result], *, x: str, y: str) -> None:
-    if x == "min_confidence":
-        counts: dict[float, list[int]] = {one.min_confidence: [] for one in results}
-        for one in results:
-            if one.kind == "threshold":
-                counts[one.min_confidence].append(one.n_labels)
-        ticks = sorted(counts)
-        axes.set_xticks(ticks, [f"{limit:g}\n{np.mean(counts[limit]):.0f}" for limit in ticks])
-        axes.set_xlabel("lowest confidence; below it the number of training labels")
-    else:
-        axes.set_xlabel(f"training labels within {PURE_DEG:g} degrees of the truth (share)")
-    axes.set_ylabel("mean disorientation (degrees)" if y == "mean_deg" else "pixels within 5 degrees (%)")
-    axes.margins(y=0.08)
-    axes.set_ylim(0, max(axes.get_ylim()[1], LOWEST_TOP))
-    axes.legend(frameon=False, fontsize=8)
-    plain(axes)
-
-
-def _curves(
-    title: str, results: Sequence[Result], chance: Chance | None, *, pixels: str, folder: Path, words: str
-) -> str:
-    pictures = []
-    for x in ("label_purity", "min_confidence"):
-        for y in ("mean_deg", "within_5_deg"):
-            path = folder / f"{pixels.split()[0].replace('-', '_')}_{y}_against_{x}.png"
-            draw_curve(path, results, pixels=pixels, x=x, y=y, chance=chance)
-            pictures.append(html.Picture(path, f"{title}: {y} against {x}"))
-    how = "Large marks: means over the seeds, joined along rising thresholds; small dots: each seed."
-    return html.section(title, html.figures(pictures, wide=True), html.caption(f"{how} {words}"))
-
-
-def _held_words(held: Sequence[Result]) -> str:
-    each = {one.seed: f"seed {one.seed}: {one.n_pixels} pixels, grains: {one.n_grains}" for one in held}
-    return (
-        f"Judged on {'; '.join(each.values())}. The pixels of a grain share its orientation, so the grains are the "
-        "independent cases, and with so few of them a point can move much with other grains."
+    findings = read_findings(folder)
+    beside = make_folder(out.with_suffix(""))
+    write_results(folder, planned_trials(folder, findings.record))
+    write_aside(beside / RESULTS_FILE, (folder / RESULTS_FILE).read_bytes())
+    guess = _guess(findings)
+    said = verdicts(findings, guess.within_5_deg if guess else 0.0)
+    _write_csv(
+        beside / "claims.csv",
+        [CLAIM_COLUMNS, *((one.letter, one.claim, one.verdict, one.why, one.figure, one.command) for one in said)],
     )
-
-
-def _table(results: Sequence[Result], chance: Chance | None) -> str:
-    rows = [
-        (
-            one.pixels,
-            one.kind,
-            f"{one.min_confidence:g}",
-            str(one.seed),
-            str(one.n_labels),
-            f"{100 * one.label_purity:.0f} %",
-            str(one.steps),
-            *(
-                f"{100 * share:.1f} %"
-                for share in (one.within_1_deg, one.within_3_deg, one.within_5_deg, one.within_10_deg)
-            ),
-            f"{one.median_deg:.1f}°",
-            f"{one.mean_deg:.1f}°",
-        )
-        for pixels in (HELD_OUT, HELD_OUT_INSIDE, TRAINING)
-        for kind in KINDS
-        for one in select(results, kind=kind, pixels=pixels)
+    parts = [
+        html.section("In short", html.sentences(*summary(findings, guess))),
+        _missing(findings),
+        _curves(findings, guess, beside),
+        search_part(folder, beside),
+        _claims(said),
+        _maps(findings, beside),
+        _table(findings, guess, beside),
+        html.section("Protocol", html.sentences(*protocol_words(findings))),
+        _provenance(findings),
     ]
-    note = (
-        f" A uniform random guess is off by {chance.mean_deg:.1f} degrees on average (computed, fixed seed)."
-        if chance
-        else ""
+    done, planned = len(findings.runs), len(findings.runs) + len(findings.missing)
+    scans = ", ".join(Path(one["scan"]["path"]).name for one in findings.record["indexes"])
+    under = f"{done} of {planned} runs, trained on {scans}, started {findings.record['created'][:10]}"
+    page = html.page(TITLES[findings.record["study"]], under=under, parts=parts)
+    page = page.replace("</style>", curves.STYLE + "</style>").replace(
+        "</main>", f"<script>{curves.SCRIPT}</script>\n</main>"
+    )
+    return html.write_page(out, page)
+
+
+def _guess(findings: Findings) -> Score | None:
+    """The guess under the symmetry of the only phase; with several there is none to compare with."""
+    phases = {phase for one in findings.record["indexes"] for phase in read_index(one["path"]).phases}
+    return guess_score(phases.pop().proper_rotations()) if len(phases) == 1 else None
+
+
+def _missing(findings: Findings) -> str:
+    """The runs that are not in this report."""
+    if not findings.missing:
+        return ""
+    lines = [f"{name}: {why}" for name, why in findings.missing.items()]
+    words = "These runs are not in what follows. Give the same `dptrain study` again: it does only what is missing."
+    return html.section(f"{len(lines)} runs are missing", html.sentences(words), html.commands(lines))
+
+
+def _curves(findings: Findings, guess: Score | None, folder: Path) -> str:
+    """Every chart to look into, and as PNG for the groups that verdicts rest on."""
+    parts = []
+    telling = [name for name in JUDGED if not _all_guess(findings, name, guess)] + list(JUDGED)
+    groups = list(dict.fromkeys([*telling, *findings.pixel_groups]))
+    for chart in study_series.charts(findings, [key for key, _ in CHOICES]):
+        parts.append(f"<h3>{chart.title}</h3>")
+        parts.append(curves.curve(chart.series, x=chart.x, groups=groups, metrics=CHOICES, joined=chart.joined))
+        for group in groups:
+            path = folder / f"{chart.title}_{group}.png".replace(" ", "_").replace(",", "")
+            draw_curves(path, chart.series, group=group, metric="within_5_deg", x=chart.x, joined=chart.joined)
+    words = (
+        "Large marks: means over the seeds. Bars: 95 % intervals, from drawing seeds and then grains anew with "
+        f"replacement, {RESAMPLES} times; there are none for medians and percentiles, and none with one seed. Small "
+        "dots: single seeds."
+    )
+    return html.section("Curves", *parts, html.caption(words))
+
+
+def _all_guess(findings: Findings, group: str, guess: Score | None) -> bool:
+    within = guess.within_5_deg if guess else 0.0
+    return all(is_a_guess(runs, group, within) for runs in findings.settings.values())
+
+
+def _claims(said: Sequence[Verdict]) -> str:
+    rows = [(f"({one.letter}) {one.claim}", one.verdict, one.why, one.figure, one.command) for one in said]
+    words = (
+        "A claim is confirmed or refuted only when both groups of pixels say so, in every comparison, with the whole "
+        "95 % interval on one side of zero (refuted also: within two points of it). All else is undecided here."
     )
     return html.section(
-        "The numbers",
-        html.table(HEAD, rows, n_text=2, groups=True),
-        html.caption("Each row is one run over one group of pixels, disorientation from the exact truth." + note),
+        "The paper's claims",
+        html.caption(words),
+        html.table(("claim", "verdict", "why", "figure", "command"), rows, n_text=5),
     )
 
 
-def _chance(record: dict) -> Chance | None:
-    """The guess under the symmetry of the only phase; with several there is none to compare with."""
-    phases = {phase for one in record["indexes"] for phase in read_index(one["path"]).phases}
-    if len(phases) != 1:
-        return None
-    error = guess_errors_deg(phases.pop().proper_rotations())
-    return Chance(float(error.mean()), float(error.std()))
+def _maps(findings: Findings, folder: Path) -> str:
+    """Disorientation over every scan that was judged whole, of the first seed of each telling setting."""
+    pictures: dict[Path, html.Picture] = {}
+    runs = {run.trial.kind: run for run in reversed(findings.runs)}
+    for one in findings.record["tests"]:
+        index = read_index(one["path"])
+        group = f"scan {Path(one['scan']['path']).stem}"
+        for kind in ("threshold", "exact", "simulated", "network"):
+            run = runs.get(kind)
+            if run and group in run.scores and run.scores[group]["n_pixels"] == index.phase_id.size:
+                for path in draw_maps(folder, run, group=group, shape=index.shape, step_nm=None):
+                    pictures[path] = html.Picture(path, path.stem.replace("_", " "))
+    if not pictures:
+        return ""
+    words = "Disorientation from the exact truth. No run has trained on these scans. Lines: true grains."
+    return html.section(
+        "Maps of scans that no run has seen", html.figures(list(pictures.values())), html.caption(words)
+    )
 
 
-def _provenance(folder: Path, record: dict) -> str:
-    protocol = record["protocol"]
-    facts = [("study", str(folder.resolve())), ("seeds", ", ".join(map(str, record["seeds"])))]
-    for one in record["indexes"]:
-        facts.append(("scan", f"{one['scan']['path']}, SHA-256 {one['scan']['sha256']}"))
-        facts.append(("index", f"{one['path']}, SHA-256 of its map {one['sha256']}"))
+def _table(findings: Findings, guess: Score | None, folder: Path) -> str:
+    rows: list[tuple[str, ...]] = []
+    sheet: list[tuple[object, ...]] = [SHEET]
+    for group in findings.pixel_groups:
+        for name, runs in findings.settings.items():
+            if any(group in run.scores for run in runs):
+                values = {metric: mean(runs, group, metric) for metric in METRICS}
+                labels, right = fact(runs, "n_labels"), fact(runs, "label_purity")
+                ends = interval(runs, group, "within_5_deg")
+                shares = [f"{100 * values[f'within_{limit}_deg']:.1f} %" for limit in (1, 2, 3, 5, 10)]
+                angles = [f"{values[key]:.1f}°" for key in ("median_deg", "mean_deg", "p95_deg")]
+                costs = [fact(runs, name) for name in COSTS]
+                purity = f"{100 * right:.0f} %" if labels else "–"
+                rows.append((group, name, str(len(runs)), f"{labels:.0f}", purity, *shares, *angles))
+                sheet.append((group, name, len(runs), labels, right, *values.values(), ends.low, ends.high, *costs))
+    _write_csv(folder / "settings.csv", sheet)
+    note = (
+        f"Means over runs; disorientation from the exact truth. Right: training labels within {PURE_DEG:g} degrees of "
+        "it. Each run by itself: results.csv; the intervals: settings.csv."
+    )
+    if guess:
+        note += (
+            f" A uniform random guess is off by {guess.mean_deg:.1f} degrees on average and within 5 degrees for "
+            f"{100 * guess.within_5_deg:.2f} %."
+        )
+    return html.section("The numbers", html.table(HEAD, rows, n_text=2, groups=True), html.caption(note))
+
+
+def _provenance(findings: Findings) -> str:
+    record = findings.record
+    protocol = Protocol.model_validate(record["protocol"])
+    facts = [("seeds", ", ".join(map(str, record["seeds"]))), ("preset", protocol.preset)]
+    for what, some in (("trained on", record["indexes"]), ("judged on", record["tests"])):
+        facts += [
+            (what, f"{Path(one['scan']['path']).name}, SHA-256 {one['scan']['sha256']}; map {one['sha256']}")
+            for one in some
+        ]
     facts.append(("made by", ", ".join(f"{name} {number}" for name, number in record["software"].items())))
-    options = f"--seeds {protocol['seeds']} --simulated {protocol['simulated']} --steps {protocol['steps']}"
-    paths = " ".join(one["path"] for one in record["indexes"])
-    lines = [
-        f"dptrain study label-quality {paths}{' --quick' if protocol['quick'] else ''} {options} --out {folder}",
-        f"dptrain report {folder}",
-    ]
-    return html.section("Where this comes from", html.facts(facts), html.caption("To repeat it:"), html.commands(lines))
+    facts.append(("kinds of runs", "; ".join(f"{kind}: {words}" for kind, words in KINDS.items())))
+    facts.append(("grains held out", f"seeds hold out {MIN_HELD_OUT_GRAINS} or more"))
+    indexes, tests = ([Path(one["path"]).name for one in record[some]] for some in ("indexes", "tests"))
+    command = " ".join(
+        ["dptrain study", record["study"], *indexes, *(f"--test {name}" for name in tests), f"--{protocol.preset}"]
+    )
+    default = protocol.seeds == Protocol().seeds
+    command += "" if default else f" --seeds {protocol.seeds}"
+    lines = [f"{command} --out STUDY", "dptrain report STUDY"]
+    whole = html.caption(f"The whole protocol: {protocol.model_dump_json()}")
+    return html.section(
+        "Where this comes from", html.facts(facts), html.caption("To repeat it:"), html.commands(lines), whole
+    )
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_aside(path, stream.getvalue().encode())

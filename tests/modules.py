@@ -12,31 +12,37 @@ ROOT = Path(__file__).parents[1]
 LEFT_TO_RIGHT = {
     "dpcurate": """
         errors orientations schema file_frames counters reflections orientation_sampling kinematic propagate scattering
-        bloch draws conditions detector simulation_plan simulator recipe bad_patterns calibration scans bands workers
-        band_map cif phases library
+        bloch draws conditions detector simulation_plan simulator recipe bad_patterns calibration
+        pattern_features direct_beams scans bands workers band_map cif phases library
         preprocess matching polar correlate refine distinct engine templates
-        scan_sample noise_scores equivalent matchers recalibrate confidence grains
+        scan_sample wandering noise_scores equivalent matchers recalibrate confidence grains
         neighbourhood own_candidates rivals regions likelihood picture_reading spot_models dynamical_ranking shares
         consensus misorientation_maps color_keys
-        figures map_pages shards index_arrays crystal_maps ctf ang exports
-        pattern_features spots explained overlap second_pass pipeline spot_geometry checkup findings
+        figures map_pages remote shards index_arrays crystal_maps ctf ang exports
+        spots reach explained overlap second_pass pipeline spot_geometry checkup findings
         detector_findings doctor_figures diagnosis preview_figure preview likeness_theory
         likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
-        simulation_recipe scan_files virtual_scan splits labels lookalike patterns card manifests store dataset_parts
-        curate api datasets_cli doctor_cli export_cli simulate_cli cli numba_cache
+        simulation_recipe scan_files virtual_scan curation_recipe curation_rules choosing splits labels lookalike
+        patterns manifests writing store leaks card card_examples pole_density card_figures card_page documents
+        dataset_parts curate api datasets_cli doctor_cli export_cli simulate_cli cli numba_cache
         __init__
     """,
     "dptrain": """
-        config metrics data fresh augment cnn backbones models heads checkpoint runs launch job train start extras
+        config metrics data fresh augment cnn backbones models heads checkpoint runs launch schedule ema pacing
+        interruption processes logs job steps validation train start extras
         predict scores report_text report_data report_figures report_numbers report_page provenance report
-        study_plan study_folder study_trial study_numbers study study_report reports predict_cli cli __init__
+        corruption study_plan study_scores study_folder study_data study_trial study_numbers study study_search claims
+        curves study_figures search_figures study_series study_text study_report study_conditions conditions_report
+        reports study_cli predict_cli cli __init__
     """,
 }
 """A module imports only from those on its left. What gathers the rest, a command line or `__init__`, comes last."""
 
 WITH_CURATION = """
     predict scores report_text report_data report_figures report_numbers report_page provenance report
-    study_plan study_folder study_trial study_numbers study study_report reports predict_cli
+    corruption study_plan study_scores study_folder study_data study_trial study_numbers study study_search claims
+    curves study_figures search_figures study_series study_text study_report study_conditions conditions_report
+    reports study_cli predict_cli
 """
 """Modules of dptrain that may use all of dpcurate: they are imported when a command that needs scans is called."""
 
