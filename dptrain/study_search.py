@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dpcurate.errors import InputError
 from dptrain.config import TrainConfig
 from dptrain.report_data import read_metrics
 from dptrain.study import Opened, open_study, take
@@ -42,7 +41,7 @@ def run_search(
     Raises
     ------
     InputError
-        As ``study.run_study``; Optuna is not installed.
+        As ``study.run_study``.
     """
     optuna = _optuna()
     opened = open_study(indexes, protocol, out=out, tests=tests, device=device)
@@ -156,12 +155,8 @@ def _write_search(out: Path, study: Any, optuna: Any) -> None:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise InputError(
-            "`dptrain study hyperparameters` needs Optuna 5, which is not installed; install it with "
-            "`pip install optuna` and give the command again."
-        ) from None
+    """Imported where it is used: it takes a second."""
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -1,8 +1,8 @@
 import json
 
+import optuna
 import pytest
 
-from dpcurate.errors import InputError
 from dptrain import study_search
 from dptrain.reports import write_reports
 from dptrain.study_plan import Protocol
@@ -27,15 +27,8 @@ def index(tmp_path_factory):
     return small_index(tmp_path_factory.getbasetemp())
 
 
-def test_without_optuna_one_sentence_says_what_to_install(index, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(InputError, match="pip install optuna"):
-        study_search.run_search([index], PROTOCOL, out=tmp_path / "search", device="cpu")
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_a_search_goes_on_where_it_stopped_and_is_reported(index, tmp_path):
-    optuna = pytest.importorskip("optuna")
     out = tmp_path / "search"
     study_search.run_search([index], PROTOCOL.model_copy(update={"trials": 3}), out=out, device="cpu")
     found = json.loads((out / "search.json").read_text(encoding="utf-8"))
