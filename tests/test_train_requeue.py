@@ -1,4 +1,4 @@
-"""The Slurm script puts its job back into the queue when the training was asked to stop; Slurm's programs are stand-ins."""
+"""The Slurm script puts its job back into the queue when training was asked to stop; Slurm is played by two scripts."""
 
 import os
 import signal
