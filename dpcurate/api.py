@@ -14,6 +14,7 @@ from dpcurate.recipe import load_recipe
 from dpcurate.simulation_plan import SimulationPlan
 from dpcurate.simulation_recipe import SimulatingRecipe, geometry_of
 from dpcurate.store import open_dataset
+from dpcurate.writing import PATTERNS_PER_SHARD
 
 SHOWN = 800
 """Simulated patterns that are measured for the picture of a likeness."""
@@ -65,6 +66,7 @@ def simulate(
     name: str = "simulated",
     seed: int = 0,
     root: str | Path | None = None,
+    patterns_per_shard: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -81,6 +83,8 @@ def simulate(
         orientations around those of an index. A picture of both, ``NAME-VERSION.png``, is left beside the dataset.
     name, root
         Of the dataset; see ``store.dataset_root``.
+    patterns_per_shard
+        How many patterns one file holds; default: 1024.
     seed, device
         The same seed gives the same patterns. Where torch computes.
     progress
@@ -107,9 +111,11 @@ def simulate(
         "number": number,
         "name": name,
         "seed": seed,
+        "patterns_per_shard": patterns_per_shard,
         "settings": recipe.model_dump(mode="json", include=SETTINGS, exclude_defaults=True),
     }
-    folder = simulate_dataset(plan, phases, name=name, root=root, recipe=asked, device=device, progress=progress)
+    where: dict[str, Any] = {"name": name, "root": root, "patterns_per_shard": patterns_per_shard or PATTERNS_PER_SHARD}
+    folder = simulate_dataset(plan, phases, **where, recipe=asked, device=device, progress=progress)
     if image is not None:
         some = open_dataset(folder).patterns(np.arange(min(number, SHOWN)))
         write_picture(image, some, folder.with_name(f"{name}-{folder.name}.png"))

@@ -56,12 +56,12 @@ def card_text(manifest: Manifest, labels: Labels) -> str:
         "## Phases\n\n" + _phases(manifest.phases, labels),
         f"## Where it came from\n\n{AS_RECORDED}\n\n" + _sources(manifest.sources, labels),
         "## Kept and dropped\n\n" + _counts(manifest.counts) + _order(manifest),
-        f"## Splits\n\n{SPLIT_WORDS[_curation(manifest).split]}\n\n" + _splits(labels),
+        f"## Splits\n\n{SPLIT_WORDS[rules_of(manifest).split]}\n\n" + _splits(labels),
         *_leak(manifest.leak),
         *_labels_of_scans(manifest, labels),
         *_simulated(labels),
         "## How to make it again\n\n" + _again(manifest),
-        "## Licence\n\n" + _licence(_curation(manifest)),
+        "## Licence\n\n" + _licence(rules_of(manifest)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -129,7 +129,7 @@ def _counts(counts: Mapping[str, int]) -> str:
     return _table(("what", "patterns", "left after it"), rows)
 
 
-def _curation(manifest: Manifest) -> CurationRecipe:
+def rules_of(manifest: Manifest) -> CurationRecipe:
     """The rules by which a dataset was built; the usual ones where it does not say."""
     settings = manifest.recipe.get("settings")
     given = settings.get("curation") if isinstance(settings, dict) else None
@@ -137,7 +137,7 @@ def _curation(manifest: Manifest) -> CurationRecipe:
 
 
 def _order(manifest: Manifest) -> str:
-    if _curation(manifest).order != "confidence":
+    if rules_of(manifest).order != "confidence":
         return ""
     return "\n\nPatterns of scans are stored by falling confidence of their labels, simulated ones after them."
 

@@ -131,6 +131,7 @@ def build_dataset_command(
     order: Annotated[
         str | None, typer.Option(help="Of the stored patterns: scan; or confidence: the most confident first.")
     ] = None,
+    patterns_per_shard: Annotated[int | None, typer.Option(help="Patterns in one file; default: 1024.")] = None,
     seed: Annotated[int, typer.Option(help="Of splits, samples and simulation.")] = 0,
     root: Annotated[
         str | None, typer.Option(help="Folder of datasets; default: $DPCURATE_DATASETS or datasets.")
@@ -146,7 +147,8 @@ def build_dataset_command(
     from dpcurate.manifests import read_manifest
     from dpcurate.recipe import read_recipe
 
-    rules = {"split": split, "max_per_grain": max_per_grain, "balance": balance, "sample_by": sample_by, "order": order}
+    rules: dict[str, object] = {"split": split, "max_per_grain": max_per_grain, "balance": balance}
+    rules |= {"sample_by": sample_by, "order": order, "patterns_per_shard": patterns_per_shard}
     given = read_recipe(BuildingRecipe, recipe, **{f"curation__{key}": value for key, value in rules.items()})
     simulation = given.simulation
     folders = indexes or [_newest_index()]

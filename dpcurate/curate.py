@@ -29,6 +29,7 @@ from dpcurate.scans import Scan, open_scan, sha256_of
 from dpcurate.schema import Description, PhaseRecord
 from dpcurate.simulation_plan import SimulationPlan, SimulationRecipe
 from dpcurate.simulator import make_simulator, training_parents
+from dpcurate.writing import PATTERNS_PER_SHARD
 
 SAME = 1e-6
 """Relative difference of two beam energies or precession angles that is rounding only."""
@@ -135,6 +136,7 @@ def build_dataset(
         pattern_shape=shape,
         order=order,
         story=Story(tuple(results), chosen.fates, tuple(splits), min_confidence),
+        patterns_per_shard=rules.patterns_per_shard,
         progress=progress,
     )
 
@@ -146,6 +148,7 @@ def simulate_dataset(
     name: str,
     root: str | Path | None = None,
     recipe: Mapping[str, object],
+    patterns_per_shard: int = PATTERNS_PER_SHARD,
     device: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -164,7 +167,15 @@ def simulate_dataset(
         simulation=plan.model_dump(mode="json"),
         software=software(),
     )
-    return write_parts([part], description, name=name, root=root, pattern_shape=plan.geometry.shape, progress=progress)
+    return write_parts(
+        [part],
+        description,
+        name=name,
+        root=root,
+        pattern_shape=plan.geometry.shape,
+        patterns_per_shard=patterns_per_shard,
+        progress=progress,
+    )
 
 
 def _check_alike(results: Sequence[IndexResult]) -> None:

@@ -24,6 +24,7 @@ from dpcurate.schema import Description, Source
 from dpcurate.simulation_plan import Geometry
 from dpcurate.simulator import Simulator, draw
 from dpcurate.store import dataset_root, write_dataset
+from dpcurate.writing import PATTERNS_PER_SHARD
 
 SOFTWARE = ("dpcurate", "numpy", "tensorstore", "torch")
 
@@ -93,12 +94,13 @@ def write_parts(
     pattern_shape: tuple[int, int],
     order: NDArray[np.int64] | None = None,
     story: Story | None = None,
+    patterns_per_shard: int = PATTERNS_PER_SHARD,
     progress: bool,
 ) -> Path:
     """Write a dataset of these parts, one after another, with progress, and return its folder.
 
     ``order`` says in which order the patterns of scans, which come first, are stored. ``story`` is what the card tells
-    of the scans.
+    of the scans. ``patterns_per_shard``: as `write_dataset` takes it.
     """
     labels = in_order(columns.join([part.labels for part in parts]), order)
     dtype = storage_dtype(part.dtype for part in parts)
@@ -117,6 +119,7 @@ def write_parts(
             description=description,
             documents=partial(documents, labels=labels, story=story),
             measure=partial(measure_leak, labels=labels, seed=LEAK_SEED),
+            patterns_per_shard=patterns_per_shard,
         )
 
 

@@ -1,14 +1,17 @@
 """The files of a dataset that people and search engines read: its cards and its Croissant metadata."""
 
+import hashlib
 from collections.abc import Mapping
 
-from dpcurate.card import card_text
+from dpcurate.card import card_text, rules_of
 from dpcurate.card_examples import best_and_worst, examples, repairs_of, some_repairs
 from dpcurate.card_figures import confidence_picture, density_picture, examples_picture, kept_picture
 from dpcurate.card_page import Picture, page
 from dpcurate.choosing import Story
+from dpcurate.croissant import CROISSANT, croissant_text
 from dpcurate.labels import Labels
-from dpcurate.store import CARD, Dataset
+from dpcurate.store import Dataset
+from dpcurate.verifying import CARD
 
 PAGE = "card.html"
 
@@ -17,8 +20,11 @@ CIRCLES = "Counts to the power 0.5, blurred; circles: where the label predicts s
 
 def documents(dataset: Dataset, *, labels: Labels, story: Story | None) -> Mapping[str, str]:
     """Text of each file by its name; ``story`` is what became of the scans, None where there are none."""
-    card = card_text(dataset.manifest, labels)
-    return {CARD: card, PAGE: page(card, pictures(dataset, labels, story))}
+    manifest = dataset.manifest
+    card = card_text(manifest, labels)
+    digest = hashlib.sha256(card.encode()).hexdigest()
+    metadata = croissant_text(manifest, license_name=rules_of(manifest).license, card=card, card_sha256=digest)
+    return {CARD: card, PAGE: page(card, pictures(dataset, labels, story)), CROISSANT: metadata}
 
 
 def pictures(dataset: Dataset, labels: Labels, story: Story | None) -> dict[str, list[Picture]]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from dpcurate.errors import InputError
-from dpcurate.remote import Folder, RemoteFolder, read_file
+from dpcurate.remote import Folder, read_file
 from dpcurate.schema import FORMAT_VERSION, LABELS, PATTERN_DTYPES, ArrayRecord, Description, Manifest
 
 MANIFEST = "manifest.json"
 VERSION_DIGITS = 12
 
-FILE = re.compile(r"[a-z0-9_]+/(zarr\.json|c(/\d+)+)")
+FILE = re.compile(r"[a-z0-9_]+/(zarr\.json|c(/[0-9]+)+)")
 """Files that an array has, below its dataset's folder."""
 
 DOCUMENT = re.compile(r"(?!manifest\.)[a-z0-9_]+\.(md|html|json)")
@@ -23,7 +23,7 @@ DOCUMENT = re.compile(r"(?!manifest\.)[a-z0-9_]+\.(md|html|json)")
 def read_manifest(path: Folder) -> Manifest:
     """The manifest of the dataset in folder ``path``; InputError when it is missing, malformed, newer or edited."""
     file = path / MANIFEST
-    text = read_text(path, MANIFEST)
+    text = read_file(path, MANIFEST)
     if text is None:
         raise InputError(f"{path}: no {MANIFEST} there, so this is not a finished dataset; build it again.")
     try:
@@ -43,16 +43,6 @@ def read_manifest(path: Folder) -> Manifest:
     if problem := _contradiction(manifest):
         raise InputError(f"{file}: {problem}; restore it or build again.")
     return manifest
-
-
-def read_text(folder: Folder, name: str) -> bytes | None:
-    """What a file of a dataset holds, here or on a server; None where there is none."""
-    if isinstance(folder, RemoteFolder):
-        return read_file(folder, name)
-    try:
-        return (folder / name).read_bytes() if (folder / name).is_file() else None
-    except OSError as error:
-        raise InputError(f"{folder / name}: cannot be read ({error.strerror}); restore its rights.") from error
 
 
 def _contradiction(manifest: Manifest) -> str:

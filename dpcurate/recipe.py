@@ -99,6 +99,7 @@ class CurationRecipe(Record):
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="training, validation, test")
     block_pixels: int = Field(8, ge=1, description="side of a block, for split = block")
     order: str = Field("scan", pattern="^(scan|confidence)$", description="as in the scan, or the most confident first")
+    patterns_per_shard: int = Field(1024, ge=1, le=1 << 20, description="in one file; labels have 64 times as many")
     license: str | None = Field(None, description="its licence: an SPDX identifier or a link")
 
     @model_validator(mode="after")
@@ -261,5 +262,5 @@ def _read_toml(path: Path) -> dict:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such recipe. Give a TOML file with --recipe.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # no TOML, no UTF-8, too many digits, nested without end
         raise InputError(f"{path.name}: not readable as TOML ({error}). See docs/recipe.md for an example.") from error

@@ -88,8 +88,13 @@ def kvstore(folder: Folder) -> dict[str, Any]:
     return store | _server(os.environ) | {"aws_credentials": _credentials(os.environ)}
 
 
-def read_file(folder: RemoteFolder, name: str) -> bytes | None:
-    """Content of a file in a folder on a server, None where there is none; InputError when it cannot be read."""
+def read_file(folder: Folder, name: str) -> bytes | None:
+    """Content of a file in a folder, here or on a server, None where there is none; InputError if it cannot be read."""
+    if isinstance(folder, Path):
+        try:
+            return (folder / name).read_bytes() if (folder / name).is_file() else None
+        except OSError as error:
+            raise InputError(f"{folder / name}: cannot be read ({error.strerror}); restore its rights.") from error
     try:
         found = ts.KvStore.open(kvstore(folder)).result().read(name).result()
     except ValueError as error:

@@ -178,7 +178,9 @@ class Manifest(Description):
     format_version: int = FORMAT_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str
-    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", description="ISO 8601, UTC, with microseconds")
+    created: str = Field(
+        pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}", description="ISO 8601, UTC, with microseconds"
+    )
     n_patterns: int
     patterns_per_shard: int = Field(1024, ge=1, description="patterns in a file; labels have 64 times as many")
     arrays: dict[str, ArrayRecord]

@@ -7,6 +7,7 @@ that checksum comes back as wrong data. TensorStore fills missing files with zer
 
 import errno
 import hashlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -51,7 +52,8 @@ def create_array(
     is_patterns = name == "patterns"
     rows, inner_rows = patterns_per_shard, 1
     if not is_patterns:
-        rows, inner_rows = patterns_per_shard * LABELS_PER_PATTERN, min(patterns_per_shard, LABELS_PER_CHUNK)
+        rows = patterns_per_shard * LABELS_PER_PATTERN
+        inner_rows = math.gcd(rows, LABELS_PER_CHUNK)  # whole chunks fill a shard
     inner = {
         "chunk_shape": [inner_rows, *shape[1:]],
         "codecs": [_bytes(), _blosc(dtype), {"name": "crc32c"}],
@@ -163,10 +165,7 @@ def _not_forked() -> None:
 
 
 def _sha256_of_metadata(folder: Folder, name: str) -> str:
-    if isinstance(folder, RemoteFolder):
-        return hashlib.sha256(read_file(folder, f"{name}/{METADATA}") or b"").hexdigest()
-    file = folder / name / METADATA
-    return sha256_file(file) if file.is_file() else ""
+    return hashlib.sha256(read_file(folder, f"{name}/{METADATA}") or b"").hexdigest()
 
 
 def _location(path: Folder) -> dict[str, Any]:

@@ -26,6 +26,9 @@ def simulate_command(
     root: Annotated[
         Path | None, typer.Option(help="Folder of datasets; default: $DPCURATE_DATASETS or datasets.")
     ] = None,
+    patterns_per_shard: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, help="Patterns in one file; default: 1024.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Write a dataset of simulated patterns with exact labels.
@@ -57,7 +60,16 @@ def simulate_command(
         simulation__sample__instrument__dose_electrons=parse_range("--dose", dose),
         virtual_scan__pixels=pixels,
     )
-    folder = simulate(number, choices, like=like, name=name, seed=seed, root=root, device=_usable(device))
+    folder = simulate(
+        number,
+        choices,
+        like=like,
+        name=name,
+        seed=seed,
+        root=root,
+        patterns_per_shard=patterns_per_shard,
+        device=_usable(device),
+    )
     typer.echo(str(folder))
 
 

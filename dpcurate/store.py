@@ -8,7 +8,7 @@ pydantic.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,17 +18,19 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dpcurate import shards, writing
 from dpcurate.errors import InputError
-from dpcurate.manifests import MANIFEST, make_manifest, read_manifest, read_text
-from dpcurate.remote import Folder, RemoteFolder, folder_at, names_in
-from dpcurate.schema import LABELS, PATTERN_DTYPES, Description, Leak, Manifest, Shard
+from dpcurate.manifests import MANIFEST, make_manifest, read_manifest
+from dpcurate.remote import Folder, RemoteFolder, folder_at, read_file
+from dpcurate.schema import LABELS, PATTERN_DTYPES, Description, Leak, Manifest
+from dpcurate.verifying import missing, verify
 
 ROOT_VARIABLE = "DPCURATE_DATASETS"
-CARD = "card.md"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+MOST_PER_SHARD = 1 << 20
+"""A shard's index takes 16 bytes for each pattern, and is read whole."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Dataset:
 
     def text(self, name: str) -> str | None:
         """What one of its files for readers says, such as card.md; None where it is missing."""
-        held = read_text(self.path, name)
+        held = read_file(self.path, name)
         return None if held is None else held.decode("utf-8", errors="replace")
 
     @cached_property
@@ -136,8 +138,8 @@ def write_dataset(
         writes a dataset of this name. When this version is there already, it is kept; InputError if it is damaged.
     """
     _check(name, labels, dtype)
-    if patterns_per_shard < 1:
-        raise InputError(f"--patterns-per-shard {patterns_per_shard}: must be 1 or more.")
+    if not 1 <= patterns_per_shard <= MOST_PER_SHARD:
+        raise InputError(f"--patterns-per-shard {patterns_per_shard}: must be from 1 to {MOST_PER_SHARD}.")
     n = len(labels["orientation"])
     needed = n * dtype.itemsize * int(np.prod(pattern_shape)) + sum(array.nbytes for array in labels.values())
     shape = (n, *pattern_shape)
@@ -181,45 +183,10 @@ def open_dataset(path: str | Folder) -> Dataset:
     folder = folder_at(path)
     manifest = read_manifest(folder)
     listed = [shard for record in manifest.arrays.values() for shard in record.files]
-    missing = _missing(folder, listed)
-    if missing:
-        raise InputError(f"{folder}/{missing[0]}; restore this file or rebuild dataset {manifest.name}.")
+    problems = missing(folder, listed)
+    if problems:
+        raise InputError(f"{folder}/{problems[0]}; restore this file or rebuild dataset {manifest.name}.")
     return Dataset(folder, manifest)
-
-
-def _missing(folder: Folder, files: Sequence[Shard]) -> list[str]:
-    """The first file that is missing or has another size, and what is wrong with it; empty when all is well."""
-    if isinstance(folder, RemoteFolder):
-        names = names_in(folder)
-        return [f"{shard.file}: missing" for shard in files if names is not None and shard.file not in names][:1]
-    for shard in files:
-        file = folder / shard.file
-        if not file.is_file():
-            return [f"{shard.file}: missing"]
-        if (size := file.stat().st_size) != shard.bytes:
-            return [f"{shard.file}: {size} bytes instead of {shard.bytes}"]
-    return []
-
-
-def verify(path: Path, *, progress: bool = False) -> list[str]:
-    """What is wrong with a dataset, one sentence each, after reading and hashing every file; empty when all is well.
-
-    Raises InputError when there is no manifest to compare with.
-    """
-    manifest = read_manifest(path)
-    listed = {shard.file: shard for record in manifest.arrays.values() for shard in record.files}
-    listed |= {document.file: document for document in manifest.documents}
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    problems = []
-    for name, shard in tqdm(sorted(listed.items()), desc="verify", unit="file", disable=not progress):
-        if name not in found:
-            problems.append(f"{path / name}: missing.")
-        elif (path / name).stat().st_size != shard.bytes:
-            problems.append(f"{path / name}: {(path / name).stat().st_size} bytes instead of {shard.bytes}.")
-        elif shards.sha256_file(path / name) != shard.sha256:
-            problems.append(f"{path / name}: damaged, its content is not what was written.")
-    extra = sorted(found - listed.keys() - {MANIFEST, CARD})
-    return problems + [f"{path / name}: extra, not a file of this dataset." for name in extra]
 
 
 def list_datasets(root: Path) -> list[Entry]:
@@ -231,6 +198,12 @@ def list_datasets(root: Path) -> list[Entry]:
         except InputError as error:
             entries.append(Entry(file.parent, None, str(error)))
     return sorted(entries, key=lambda entry: (entry.path.parent.name, entry.manifest.created if entry.manifest else ""))
+
+
+def unfinished(root: Path) -> list[tuple[Path, int]]:
+    """Folders below ``root`` that interrupted calls have left, or that are being written now, with their bytes."""
+    folders = [folder for folder in sorted(root.glob(".*.partial")) if folder.is_dir()]
+    return [(folder, sum(map(_bytes, folder.rglob("*")))) for folder in folders]
 
 
 def resolve(reference: str | None, root: str | Path | None = None) -> Folder:
@@ -290,6 +263,14 @@ def _publish(folder: Path, target: Path) -> Path:
     if problems := verify(target):
         raise InputError(f"{target}: this version exists, but is damaged ({problems[0]}); remove it and build again.")
     return target
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file; 0 of a folder, and of what its writer has removed in the meantime."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _sync(folder: Path) -> None:

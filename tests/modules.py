@@ -23,8 +23,9 @@ LEFT_TO_RIGHT = {
         detector_findings doctor_figures diagnosis preview_figure preview likeness_theory
         likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
         simulation_recipe scan_files virtual_scan curation_recipe curation_rules choosing splits labels lookalike
-        patterns manifests writing store leaks card card_examples pole_density card_figures card_page documents
-        dataset_parts curate api datasets_cli doctor_cli export_cli simulate_cli cli numba_cache
+        patterns manifests writing verifying store differences lineage leaks card card_examples pole_density
+        card_figures card_page croissant documents dataset_parts curate api datasets_cli doctor_cli export_cli
+        simulate_cli cli numba_cache
         __init__
     """,
     "dptrain": """

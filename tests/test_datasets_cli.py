@@ -60,3 +60,12 @@ def test_a_root_above_the_working_folder_is_written_and_read(tiny_dataset, tmp_p
     assert (folder / "manifest.json").is_file()
     assert len(open_dataset(folder).read("split")) == 60
     assert run("verify", "--root", "../there").exit_code == 0
+
+
+def test_list_names_what_an_interrupted_call_left_with_its_size(root):
+    left = root / ".other-0123456789ab.partial" / "patterns" / "c" / "0" / "0"
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(bytes(2_500_000))
+    lines = run("list", "--root", root).stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith(f"{root}/.other-0123456789ab.partial  unfinished, 2.5 MB")

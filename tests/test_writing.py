@@ -144,3 +144,10 @@ def test_blocks_are_cut_anew_without_losing_a_row():
     found = list(writing.regroup(given, 4))
     assert [len(block) for block in found] == [4, 4, 4, 4, 1]
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(given))
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**20 + 1])
+def test_a_shard_of_no_or_too_many_patterns_is_refused(tmp_path, number, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PER_SHARD", number)
+    with pytest.raises(InputError, match=f"--patterns-per-shard {number}: must be from 1 to 1048576"):
+        write(tmp_path, Source())
