@@ -21,7 +21,7 @@ from dpcurate.simulator import Simulator, draw, make_simulator, simulate
 from dptrain.augment import canonical, change_label, draw_change, no_change
 from dptrain.cnn import cnn
 from dptrain.config import AugmentConfig, HeadConfig, InputConfig
-from dptrain.heads import GridHead, build_head
+from dptrain.heads import build_head
 
 PLAN, PHASE = "plan.json", "phase.json"
 WITHIN_DEG = (1, 3, 5, 10)
@@ -51,7 +51,7 @@ class Learner:
         edge = min(*geometry.center_xy, *(np.array(geometry.shape[::-1]) - 1 - geometry.center_xy))
         self.simulator, self.batch, self.total, self.device = simulator, batch, total, device
         self.input = InputConfig(k_max=float(edge * geometry.scale_inv_angstrom))
-        self.head: GridHead = build_head(simulator.phases, HeadConfig()).to(device)
+        self.head = build_head(simulator.phases, HeadConfig()).to(device)
         self.network = cnn(self.head.n_outputs).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=2e-3, weight_decay=0.05)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 2e-3, total_steps=-(-total // batch) + 1)

@@ -1,7 +1,9 @@
 """Patterns in the one canonical frame that every network sees, with or without random changes.
 
-The frame is ``size`` x ``size`` pixels, covers -k_max to k_max in 1/Angstrom along both axes and has the direct beam
-in its middle: output pixel (i, j) lies at q_x = (j - (size - 1) / 2) * 2 k_max / size, q_y the same with i.
+The Cartesian frame is ``size`` x ``size`` pixels, covers -k_max to k_max in 1/Angstrom along both axes and has the
+direct beam in its middle: output pixel (i, j) lies at q_x = (j - (size - 1) / 2) * 2 k_max / size, q_y the same with i.
+The polar frame has as many pixels, ``size / 2`` radii x ``2 size`` azimuths: pixel (i, j) lies at the radius
+(i + 1/2) * 2 k_max / size and at the azimuth j * 180 / size degrees from x towards y.
 """
 
 from dataclasses import dataclass
@@ -68,7 +70,9 @@ def change_label(g: ArrayLike, change: Change) -> NDArray[np.float64]:
 def canonical(
     patterns: Tensor, *, center_xy: ArrayLike, scale: ArrayLike, config: InputConfig, change: Change
 ) -> Tensor:
-    """Network input: patterns resampled in one step, masked, compressed and standardised, ``(B, 1, size, size)``.
+    """Network input: patterns resampled in one step, masked, compressed and standardised.
+
+    Returns ``(B, 1, size, size)``, or in the polar frame ``(B, 1, size / 2, 2 size)``.
 
     Parameters
     ----------
@@ -83,11 +87,12 @@ def canonical(
 
     Notes
     -----
-    Law: a changed pattern is, up to interpolation, the pattern of the changed label (``change_label``).
+    Laws: a changed pattern is, up to interpolation, the pattern of the changed label (``change_label``). In the polar
+    frame a turn by whole azimuths is exactly a shift of columns.
     """
     assert config.k_max is not None, "the run sets k_max before its first batch"
     center_xy, scale = np.asarray(center_xy, float), np.asarray(scale, float)
-    frame = patterns.new_empty(len(patterns), 1, config.size, config.size)
+    frame = patterns.new_empty(len(patterns), 1, *frame_shape(config))
     binning = np.maximum(1, (2 * config.k_max / config.size / scale).astype(int))
     for factor in np.unique(binning).tolist():
         rows = np.flatnonzero(binning == factor)
@@ -100,7 +105,7 @@ def canonical(
             change=Change(change.angle_deg[rows], change.mirror[rows], change.scale[rows], change.shift[rows]),
         )
         matrix = torch.tensor(theta, dtype=torch.float32, device=patterns.device)
-        points = sampling_points(matrix, config.size)
+        points = sampling_points(matrix, config)
         frame[rows] = functional.grid_sample(binned, points, mode="bilinear", align_corners=False)
     return standardise(frame, config)
 
@@ -123,19 +128,45 @@ def sampling_matrix(
     return np.concatenate([2 * pixels / width_height[:, None], offset[..., None]], axis=-1)
 
 
-def sampling_points(matrix: Tensor, size: int) -> Tensor:
-    """Points ``(B, size, size, 2)`` at which ``grid_sample`` reads (x, y); as ``affine_grid``, but faster on a CPU."""
-    axis = (torch.arange(size, device=matrix.device) * 2 + 1) / size - 1
-    along_x, along_y, offset = matrix.unbind(dim=-1)
-    rows = along_y[:, None] * axis[:, None] + offset[:, None]
-    return rows[:, :, None] + along_x[:, None, None] * axis[:, None]
+def frame_shape(config: InputConfig) -> tuple[int, int]:
+    """Rows and columns of a network's input."""
+    return (config.size // 2, 2 * config.size) if config.frame == "polar" else (config.size, config.size)
+
+
+def sampling_points(matrix: Tensor, config: InputConfig) -> Tensor:
+    """Points ``(B, rows, columns, 2)`` at which ``grid_sample`` reads (x, y), from ``sampling_matrix``'s matrices.
+
+    Without a loss of speed over ``affine_grid``, which is slow on a CPU and knows no polar frame.
+    """
+    along_x, along_y, offset = matrix[:, None, None].unbind(dim=-1)
+    if config.frame == "polar":
+        radius, azimuth = polar_axes(config, device=matrix.device)
+        return offset + radius[:, None, None] * (azimuth.cos()[:, None] * along_x + azimuth.sin()[:, None] * along_y)
+    axis = _axis(config.size, device=matrix.device)
+    return (along_y * axis[:, None, None] + offset) + along_x * axis[:, None]
+
+
+def polar_axes(config: InputConfig, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Radii of the polar frame's rows in units of k_max, and azimuths of its columns in radians from x towards y."""
+    rows, columns = frame_shape(config)
+    radius = (torch.arange(rows, device=device) + 0.5) / rows
+    return radius, torch.arange(columns, device=device) * (2 * torch.pi / columns)
+
+
+def _axis(size: int, *, device: torch.device) -> Tensor:
+    """Pixel centres along a side of the Cartesian frame, in units of k_max."""
+    return (torch.arange(size, device=device) * 2 + 1) / size - 1
 
 
 def standardise(frame: Tensor, config: InputConfig) -> Tensor:
     """Frames with the direct beam masked, raised to the config's power, with mean 0 and variance 1 each."""
-    size = frame.shape[-1]
-    axis = (torch.arange(size, device=frame.device) - (size - 1) / 2) * (2 * (config.k_max or 1) / size)
-    outside = axis[:, None] ** 2 + axis**2 >= config.k_min**2
+    k_max = config.k_max or 1
+    if config.frame == "polar":
+        square = polar_axes(config, device=frame.device)[0][:, None] ** 2
+    else:
+        axis = _axis(config.size, device=frame.device)
+        square = axis[:, None] ** 2 + axis**2
+    outside = square * k_max**2 >= config.k_min**2
     compressed = (frame.clamp(min=0) * outside) ** config.power
     compressed = compressed - compressed.mean(dim=(-2, -1), keepdim=True)
     return compressed / (compressed.square().mean(dim=(-2, -1), keepdim=True) + 1e-12).sqrt()

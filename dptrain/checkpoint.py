@@ -21,7 +21,8 @@ from dpcurate.errors import InputError
 from dpcurate.schema import PhaseRecord
 from dptrain.augment import canonical, no_change
 from dptrain.config import TrainConfig
-from dptrain.heads import GridHead
+from dptrain.head import Head
+from dptrain.heads import saved_head
 from dptrain.models import build_network
 
 FORMAT = "dptrain-1"
@@ -41,7 +42,7 @@ class Predictor:
     """A trained network, ready to say which orientations patterns have."""
 
     network: nn.Module
-    head: GridHead
+    head: Head
     config: TrainConfig
     phases: tuple[PhaseRecord, ...]
     device: torch.device
@@ -88,7 +89,7 @@ class Predictor:
 
 
 def save_model(
-    path: Path, network: nn.Module, *, head: GridHead, config: TrainConfig, phases: tuple[PhaseRecord, ...]
+    path: Path, network: nn.Module, *, head: Head, config: TrainConfig, phases: tuple[PhaseRecord, ...]
 ) -> None:
     """Write a checkpoint aside and rename it, so that ``path`` is whole or as it was. InputError when it cannot be."""
     metadata = {
@@ -134,13 +135,14 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Predicto
 
 def _rebuilt(
     path: Path, state: Mapping[str, Tensor], *, config: TrainConfig, phases: tuple[PhaseRecord, ...]
-) -> tuple[nn.Module, GridHead]:
+) -> tuple[nn.Module, Head]:
     problem = f"{path}: does not fit its model {config.model}: "
-    if not {"head.cells", "head.cell_phase"} <= state.keys():
-        raise InputError(f"{problem}the head's cells are missing; train again or copy it again.")
-    cells, cell_phase = state["head.cells"].numpy(), state["head.cell_phase"].numpy()
-    head = GridHead(phases, config.head, cells=cells, cell_phase=cell_phase)
-    network = build_network(config, n_outputs=head.n_outputs)
+    own_tensors = {name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")}
+    try:
+        head = saved_head(phases, config.head, own_tensors)
+    except InputError as error:
+        raise InputError(f"{problem}{error}") from error
+    network = build_network(config, n_outputs=head.n_outputs, orders=head.orders)
     weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     own = network.state_dict()
     for name in sorted(own.keys() ^ weights.keys()):
@@ -155,7 +157,7 @@ def _rebuilt(
     return network, head
 
 
-def _tensors(network: nn.Module, head: GridHead) -> dict[str, Tensor]:
+def _tensors(network: nn.Module, head: Head) -> dict[str, Tensor]:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dpcurate.errors import InputError
-from dptrain import predict_cli
+from dptrain import evaluate_cli, predict_cli
 from dptrain.interruption import STOPPED, StoppedError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -51,6 +51,22 @@ def run(
     weights: Annotated[
         Path | None, typer.Option(help="Pretrained weights (.safetensors) in place of timm's hub.")
     ] = None,
+    frame: Annotated[
+        str | None, typer.Option("--input", help="cartesian (default), or polar, for the cnn: turning is built in.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="grid (default), harmonics, rotation or euler.")] = None,
+    max_degree: Annotated[
+        int | None, typer.Option(min=0, help="Of the harmonics head; without it by symmetry, 8 for -3m.")
+    ] = None,
+    no_clamp: Annotated[
+        bool, typer.Option("--no-clamp", help="The Euler head's angles may leave their ranges.")
+    ] = False,
+    loss: Annotated[
+        str | None, typer.Option(help="plain (default), or truncated or laplace, on which wrong labels pull less.")
+    ] = None,
+    label_weights: Annotated[
+        str | None, typer.Option(help="none (default), or confidence: sure labels count more.")
+    ] = None,
     label_source: Annotated[str | None, typer.Option(help="label, or truth where it is known.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Draw the simulated training patterns anew in every epoch.")
@@ -80,13 +96,18 @@ def run(
     """
     from dptrain.start import start
 
+    sections = {
+        "input": {"size": input_size, "frame": frame},
+        "head": {"name": head, "loss": loss, "max_degree": max_degree, "clamp": False if no_clamp else None},
+    }
     options = {
+        **{name: {key: value for key, value in keys.items() if value is not None} for name, keys in sections.items()},
         "model": model,
         "epochs": epochs,
         "seed": seed,
         "batch_size": batch_size,
-        "input": {"size": input_size} if input_size is not None else None,
         "weights": str(weights.resolve()) if weights else None,
+        "label_weights": label_weights,
         "label_source": label_source,
         "fresh": fresh or None,
         "learning_rate": learning_rate,
@@ -105,6 +126,7 @@ def run(
         typer.echo(folder)
 
 
+evaluate_cli.register(app)
 predict_cli.register(app)
 
 

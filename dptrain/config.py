@@ -26,6 +26,9 @@ class NetworkConfig(Record):
 class InputConfig(Record):
     """The canonical frame in which every network sees a pattern; see ``augment``."""
 
+    frame: Literal["cartesian", "polar"] = Field(
+        "cartesian", description="size x size pixels, or size / 2 radii x 2 size azimuths"
+    )
     size: int = Field(128, ge=32, le=1024, multiple_of=32, description="pixels along each side")
     k_max: float | None = Field(
         None, gt=0, description="half width of the frame in 1/Angstrom; none: what the training patterns reach"
@@ -44,11 +47,31 @@ class AugmentConfig(Record):
 
 
 class HeadConfig(Record):
-    """The grid head; see ``heads``."""
+    """What the network's outputs mean, and the loss on them; see ``heads``."""
 
-    spacing_deg: float = Field(5.0, gt=0, le=30, description="wanted between neighbouring cells")
+    name: Literal["grid", "density", "harmonics", "rotation", "euler"] = "grid"
+    loss: Literal["plain", "truncated", "laplace"] = Field("plain", description="see ``head.robust``")
+    clamp: bool = Field(True, description="Euler head: angles are kept within their ranges at prediction")
+    max_degree: int | None = Field(
+        None, ge=0, le=16, description="density, harmonics: all degrees up to it; 0: fewest that do; none: by symmetry"
+    )
+    spacing_deg: float = Field(5.0, gt=0, le=30, description="grid head: wanted between neighbouring cells")
     max_cells: int = Field(4000, ge=16, description="over all phases; the spacing is widened to keep to it")
     sigma_spacings: float = Field(0.6, gt=0.2, le=3, description="width of the soft target, in cell spacings")
+
+    @model_validator(mode="after")
+    def _choices_belong_to_the_head(self) -> "HeadConfig":
+        if self.name in ("grid", "density") and self.loss == "laplace":
+            raise ValueError(
+                f"loss laplace is a root of distances, and head {self.name} has none; choose plain or truncated"
+            )
+        if self.name != "euler" and not self.clamp:
+            raise ValueError(f"clamp belongs to head euler, not to {self.name}; leave --no-clamp out")
+        if self.name not in ("density", "harmonics") and self.max_degree is not None:
+            raise ValueError(
+                f"max_degree is of heads density and harmonics, not of {self.name}; leave --max-degree out"
+            )
+        return self
 
 
 class DatasetReference(Record):
@@ -70,6 +93,7 @@ class TrainConfig(Record):
     dataset: DatasetReference | None = None
     weights: str | None = Field(None, description="file of pretrained weights; none: timm's hub")
     label_source: Literal["label", "truth"] = "label"
+    label_weights: Literal["none", "confidence"] = Field("none", description="how much each label counts in the loss")
     fresh: bool = Field(False, description="simulated training patterns are drawn anew for every epoch")
     seed: int = Field(0, ge=0, lt=2**31)
     epochs: int | None = Field(None, ge=1, description="none: as many as show patterns_seen patterns")
@@ -93,6 +117,12 @@ class TrainConfig(Record):
     def _frame_is_wider_than_mask(self) -> "TrainConfig":
         if self.input.k_max is not None and self.input.k_min >= self.input.k_max:
             raise ValueError(f"input.k_min ({self.input.k_min}) must be below input.k_max ({self.input.k_max})")
+        return self
+
+    @model_validator(mode="after")
+    def _network_has_the_frame(self) -> "TrainConfig":
+        if self.input.frame == "polar" and self.network.architecture != "cnn":
+            raise ValueError(f"--input polar goes with the cnn, whose convolutions wrap around, not with {self.model}")
         return self
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
@@ -22,7 +23,8 @@ from dptrain.augment import Change, canonical
 from dptrain.config import TrainConfig
 from dptrain.ema import first_average
 from dptrain.fresh import dataset_simulator
-from dptrain.heads import GridHead, build_head
+from dptrain.head import Head
+from dptrain.heads import build_head
 from dptrain.launch import Agreement
 from dptrain.logs import EpochLog
 from dptrain.models import initial_network
@@ -58,7 +60,7 @@ class Job:
     dataset: Dataset
     train: data.Samples
     validation: data.Samples
-    head: GridHead
+    head: Head
     network: nn.Module
     module: Any
     optimizer: Any
@@ -68,6 +70,8 @@ class Job:
     simulator: Simulator | None
     """Draws simulated training patterns anew; None: they are read."""
     agreement: Agreement
+    weights: NDArray[np.float32] | None
+    """How much each training label counts, ``(n,)``; None: all the same."""
 
     @property
     def judged(self) -> nn.Module:
@@ -109,7 +113,7 @@ def make_job(
     torch.manual_seed(config.seed)
     head = build_head(dataset.manifest.phases, config.head)
     network = spread(
-        initial_network(config, n_outputs=head.n_outputs),
+        initial_network(config, n_outputs=head.n_outputs, orders=head.orders),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         cuda=fabric.device.type == "cuda",
@@ -141,7 +145,17 @@ def make_job(
         EpochLog(run_dir, config, epoch=epoch, mlflow=mlflow) if fabric.is_global_zero else None,
         dataset_simulator(dataset) if config.fresh else None,
         Agreement(fabric.world_size),
+        label_weights(train.confidence) if config.label_weights == "confidence" else None,
     )
+
+
+def label_weights(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much each training label ``(n,)`` counts: in proportion to its confidence, 1 on average over all of them.
+
+    Unknown confidences (NaN) count as 1. The weights do not depend on batches, so neither does the sum of losses.
+    """
+    trusted = np.nan_to_num(confidence, nan=1.0).clip(0, 1)
+    return np.asarray(trusted / max(float(trusted.mean()), 1e-6), np.float32)
 
 
 def _check_batch(config: TrainConfig, world_size: int) -> None:

@@ -1,6 +1,6 @@
 """The seven networks: a table of seven functions, each returning the complete config of its training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -8,6 +8,7 @@ from dpcurate.errors import InputError
 from dptrain import backbones
 from dptrain.cnn import cnn
 from dptrain.config import NetworkConfig, TrainConfig
+from dptrain.polar_cnn import polar_cnn
 
 DENSENET_PATTERNS, SWIN_PATTERNS = 30_000, 18_000
 """Training patterns shown unless --epochs says otherwise: what two CPU cores manage within an hour at the rates of
@@ -118,9 +119,15 @@ def model_config(name: str) -> TrainConfig:
     return MODELS[name]()
 
 
-def build_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
-    """The network of a config with random weights: frames ``(B, 1, size, size)`` to logits ``(B, n_outputs)``."""
+def build_network(config: TrainConfig, *, n_outputs: int, orders: Sequence[int] = ()) -> nn.Module:
+    """The network of a config with random weights: frames to outputs ``(B, n_outputs)``.
+
+    Frames are ``(B, 1, size, size)``, or in the polar frame ``(B, 1, size / 2, 2 size)``. ``orders`` are the head's:
+    how each output turns with the pattern, for networks that keep to it.
+    """
     network = config.network
+    if config.input.frame == "polar":  # the config allows it for the cnn alone
+        return polar_cnn(n_outputs, size=config.input.size, orders=orders)
     if network.architecture == "cnn":
         return cnn(n_outputs)
     if network.architecture == "densenet121":
@@ -130,7 +137,7 @@ def build_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
     return backbones.swin_tiny(n_outputs, size=size, window=window)
 
 
-def initial_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
+def initial_network(config: TrainConfig, *, n_outputs: int, orders: Sequence[int] = ()) -> nn.Module:
     """The network a run starts from: as ``build_network``, with pretrained weights where the config says so.
 
     Raises
@@ -140,7 +147,7 @@ def initial_network(config: TrainConfig, *, n_outputs: int) -> nn.Module:
     """
     if config.weights and not config.network.pretrained:
         raise InputError(f"--weights {config.weights} goes with a '-pretrained' model, not with {config.model}.")
-    network = build_network(config, n_outputs=n_outputs)
+    network = build_network(config, n_outputs=n_outputs, orders=orders)
     if config.network.pretrained:
         backbones.load_pretrained(network, config.weights)
     return network

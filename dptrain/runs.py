@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from dpcurate.errors import InputError
 from dpcurate.schema import Manifest
 from dpcurate.store import Dataset, open_dataset
-from dptrain.checkpoint import LAST, STATE, load_state, write_aside
+from dptrain.checkpoint import BEST, LAST, STATE, load_state, write_aside
 from dptrain.config import CONFIG_FILE, DatasetReference, TrainConfig, read_config, to_toml
 from dptrain.data import Samples, reach_inv_angstrom
 from dptrain.models import model_config
@@ -24,16 +25,21 @@ LARGEST_K_INV_ANGSTROM = 1.5
 
 
 def requested_config(model: str, options: Mapping[str, Any]) -> TrainConfig:
-    """The config of ``model`` with the options that were given (not None) in place of its own.
+    """The config of ``model`` with the options that were given (not None) in place of its own; sections key by key.
 
-    Raises InputError, naming it, for an option out of range.
+    Raises InputError for an option out of range, naming it, and for options that do not go together.
     """
-    given = {key: value for key, value in options.items() if value is not None}
+    values = model_config(model).model_dump()
+    for key, value in options.items():
+        if value is not None:
+            values[key] = values[key] | value if isinstance(value, Mapping) else value
     try:
-        return TrainConfig.model_validate(model_config(model).model_dump() | given)
+        return TrainConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":  # several values that do not go together
+            raise InputError(f"{where or model}: {first['ctx']['error']}.") from error
         raise InputError(f"{where} {first['input']!r}: {first['msg']}. Give another value.") from error
 
 
@@ -43,11 +49,13 @@ def complete_config(config: TrainConfig, dataset: Dataset, train: Samples) -> Tr
     Raises
     ------
     InputError
-        There are too few training patterns to fill a batch of two.
+        There are too few training patterns to fill a batch of two, or no confidences to weigh their labels by.
     """
     n = len(train.index)
     if n < 2:
         raise InputError(f"{dataset.path}: {n} training patterns, at least 2 are needed; build a larger dataset.")
+    if config.label_weights == "confidence" and not np.ptp(np.nan_to_num(train.confidence, nan=1.0)):
+        raise InputError(f"{dataset.path}: its labels are all equally sure; leave out --label-weights confidence.")
     manifest = dataset.manifest
     reference = DatasetReference(name=manifest.name, version=manifest.version, path=str(dataset.path.resolve()))
     shape = manifest.arrays["patterns"].shape[1:]
@@ -73,6 +81,12 @@ def check_name(name: str) -> None:
         raise InputError(f"--name {name}: is a path, and a name is expected. Choose the folder with --runs.")
 
 
+def checkpoint_file(checkpoint: str | Path) -> Path:
+    """The checkpoint itself: the best network when a run's folder was given."""
+    path = Path(checkpoint)
+    return path / BEST if path.is_dir() else path
+
+
 def check_new(run_dir: Path) -> None:
     """InputError when a run of this name is there already."""
     if (run_dir / CONFIG_FILE).exists():
@@ -93,20 +107,21 @@ def resumed_config(run_dir: Path, options: Mapping[str, Any]) -> TrainConfig:
         raise InputError(f"{run_dir}: no run to resume; leave out --resume to start it, or name one with --name.")
     config = read_config(run_dir / CONFIG_FILE)
     assert config.dataset is not None
-    had = config.model_dump() | {"dataset_version": config.dataset.version}
-    for key, value in options.items():
-        if value is not None and not _agrees(had[key], value):
+    had = _flat(config.model_dump() | {"dataset_version": config.dataset.version})
+    for key, value in _flat(options).items():
+        if value is not None and had[key] != value:
             raise InputError(
                 f"{run_dir}: started with {key} = {had[key]}, now {value}; resume with the same or start a new run."
             )
     return config
 
 
-def _agrees(had: Any, given: Any) -> bool:
-    """Whether an option is what a run has; of a section, such as ``input``, only the keys that are given."""
-    if isinstance(had, Mapping) and isinstance(given, Mapping):
-        return all(had[key] == value for key, value in given.items())
-    return bool(had == given)
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of sections, such as ``input.size``, under names of their own."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        found |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value}
+    return found
 
 
 def open_run_dataset(config: TrainConfig) -> Dataset:

@@ -47,8 +47,11 @@ def _loss(job: Job, batch: Batch, *, epoch: int) -> Tensor:
     change = draw_change(job.train.index[batch.place], job.config.augment, seed=job.config.seed, epoch=epoch)
     frames = make_frames(job, job.train, batch.place, batch.counts, change=change)
     label = torch.from_numpy(change_label(batch.orientation, change))
-    loss: Tensor = job.head.loss(job.module(frames), label, torch.from_numpy(job.train.phase_id[batch.place])).mean()
-    return loss
+    loss = job.head.loss(job.module(frames), label, torch.from_numpy(job.train.phase_id[batch.place]))
+    if job.weights is not None:
+        loss = loss * torch.from_numpy(job.weights[batch.place]).to(loss.device)
+    mean: Tensor = loss.mean()
+    return mean
 
 
 @contextmanager

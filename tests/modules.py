@@ -11,29 +11,30 @@ ROOT = Path(__file__).parents[1]
 
 LEFT_TO_RIGHT = {
     "dpcurate": """
-        errors orientations schema file_frames counters reflections orientation_sampling kinematic propagate scattering
-        bloch draws conditions detector simulation_plan simulator recipe bad_patterns calibration
-        pattern_features direct_beams scans bands workers band_map cif phases library
-        preprocess matching polar correlate refine distinct engine templates
-        scan_sample wandering noise_scores equivalent matchers recalibrate confidence grains
-        neighbourhood own_candidates rivals regions likelihood picture_reading spot_models dynamical_ranking shares
-        consensus misorientation_maps color_keys
-        figures map_pages remote shards index_arrays crystal_maps ctf ang exports
-        spots reach explained overlap second_pass pipeline spot_geometry checkup findings
-        detector_findings doctor_figures diagnosis preview_figure preview likeness_theory
-        likeness_fits likeness_ranges likeness likeness_figures grain_orientations microstructure grain_maps
-        simulation_recipe scan_files virtual_scan curation_recipe curation_rules choosing splits labels lookalike
-        patterns manifests writing verifying store differences lineage leaks card card_examples pole_density
-        card_figures card_page croissant documents dataset_parts curate api datasets_cli doctor_cli export_cli
-        simulate_cli cli numba_cache
+        errors orientations schema file_frames counters reflections orientation_sampling kinematic propagate
+        scattering bloch draws conditions detector simulation_plan simulator recipe bad_patterns calibration
+        pattern_features direct_beams scans bands workers band_map cif phases library preprocess matching polar
+        correlate refine distinct engine templates scan_sample wandering noise_scores equivalent matchers
+        recalibrate confidence grains neighbourhood own_candidates rivals regions likelihood picture_reading
+        spot_models dynamical_ranking shares consensus misorientation_maps color_keys calibration_scores figures
+        confidence_figure map_pages remote shards index_arrays truth crystal_maps ctf ang exports spots reach
+        explained overlap second_pass label_features boosted_trees calibrator labelling pipeline
+        spot_geometry checkup findings detector_findings doctor_figures diagnosis preview_figure preview
+        likeness_theory likeness_fits likeness_ranges likeness likeness_figures grain_orientations
+        microstructure grain_maps simulation_recipe scan_files virtual_scan curation_recipe curation_rules
+        choosing splits labels lookalike calibrator_fit rescoring patterns manifests writing verifying store
+        differences lineage leaks card card_examples pole_density card_figures card_page croissant documents
+        dataset_parts curate api datasets_cli doctor_cli export_cli score_cli simulate_cli cli numba_cache
         __init__
     """,
     "dptrain": """
-        config metrics data fresh augment cnn backbones models heads checkpoint runs launch schedule ema pacing
+        config metrics data fresh augment cnn polar_cnn backbones models rotations head grid_head rotation_head
+        euler_head harmonics density_head harmonics_head heads checkpoint runs launch schedule ema pacing
         interruption processes logs job steps validation train start extras
+        curves compatible boundaries evaluate_scores evaluate_figures evaluate model_card export evaluate_cli
         predict scores report_text report_data report_figures report_numbers report_page provenance report
         corruption study_plan study_scores study_folder study_data study_trial study_numbers study study_search claims
-        curves study_figures search_figures study_series study_text study_report study_conditions conditions_report
+        study_figures search_figures study_series study_text study_report study_conditions conditions_report
         reports study_cli predict_cli cli __init__
     """,
 }
@@ -42,7 +43,7 @@ LEFT_TO_RIGHT = {
 WITH_CURATION = """
     predict scores report_text report_data report_figures report_numbers report_page provenance report
     corruption study_plan study_scores study_folder study_data study_trial study_numbers study study_search claims
-    curves study_figures search_figures study_series study_text study_report study_conditions conditions_report
+    study_figures search_figures study_series study_text study_report study_conditions conditions_report
     reports study_cli predict_cli
 """
 """Modules of dptrain that may use all of dpcurate: they are imported when a command that needs scans is called."""

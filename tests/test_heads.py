@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from dpcurate import orientations
 from dptrain.config import HeadConfig
-from dptrain.heads import build_head, covering, grid_cells
+from dptrain.grid_head import covering, grid_cells
+from dptrain.heads import build_head
 from tests.conftest import phase, rotations
 
 torch.set_num_threads(1)  # several workers of pytest share the cores
