@@ -96,7 +96,7 @@ def verify_command(
     for problem in problems:
         typer.echo(problem)
     if problems:
-        raise InputError(f"{opened}: not as written in {len(problems)} places; restore those files or build it again.")
+        raise InputError(f"{opened}: not as written (files: {len(problems)}); restore them or build it again.")
     manifest = open_dataset(opened).manifest
     files = [shard for record in manifest.arrays.values() for shard in record.files]
     typer.echo(f"{opened}: {len(files)} files, {sum(shard.bytes for shard in files)} bytes: all as written")

@@ -213,15 +213,18 @@ def resolve(reference: str | None, root: str | Path | None = None) -> Folder:
 
     Raises InputError that says what there is when nothing fits, or when an unreadable manifest leaves it open.
     """
+    if reference is not None and not reference.strip():
+        raise InputError("An empty name of a dataset; give NAME, NAME@VERSION or a folder.")
     if reference and isinstance(folder := folder_at(reference), RemoteFolder):
         return folder
-    if reference and (Path(reference) / MANIFEST).is_file():
+    if reference and os.path.isfile(Path(reference) / MANIFEST):  # a name that is too long is no error to it
         return Path(reference)
     place = dataset_root(root)
     entries = list_datasets(place)
     name, _, version = (reference or "").partition("@")
     fitting = [entry for entry in entries if name in ("", entry.path.parent.name) and version in ("", entry.path.name)]
     if not fitting:
+        _refuse_unfinished(reference or "", place)
         there = ", ".join(f"{entry.path.parent.name}@{entry.path.name}" for entry in entries) or "none"
         raise InputError(
             f"{place}: no dataset {reference or 'at all'}; there: {there}. "
@@ -230,6 +233,16 @@ def resolve(reference: str | None, root: str | Path | None = None) -> Folder:
     if problem := next((entry.problem for entry in fitting if entry.problem), ""):
         raise InputError(problem)
     return max(fitting, key=lambda entry: entry.manifest.created if entry.manifest else "").path
+
+
+def _refuse_unfinished(reference: str, place: Path) -> None:
+    """InputError when what is asked for is what a call that writes, or was interrupted, has put there."""
+    for folder in (Path(reference), place / reference):
+        if folder.name.endswith(".partial") and os.path.isdir(folder):
+            raise InputError(
+                f"{folder}: unfinished; it is being written, or left by a call that was interrupted. "
+                "The same call of 'dpcurate build-dataset' completes it, else remove it."
+            )
 
 
 def _check(name: str, labels: Mapping[str, NDArray[Any]], dtype: np.dtype[Any]) -> None:

@@ -50,7 +50,27 @@ def test_verify_says_that_all_is_as_written_or_what_is_not(root):
     failed = run("verify", "tiny", "--root", root)
     assert f"{shard}: damaged, its content is not what was written." in failed.stdout
     assert isinstance(failed.exception, InputError)
-    assert "not as written in 1 places" in str(failed.exception)
+    assert "not as written (files: 1)" in str(failed.exception)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "An empty name"),
+        ("../tiny", "no dataset ../tiny; there: tiny@"),
+        ("tiny@../x", "no dataset tiny@../x; there: tiny@"),
+        ("x" * 300, "no dataset xxx"),
+        ("ti\0ny", "no dataset ti"),
+        (".tiny-0123.partial", "unfinished; it is being written"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_in_a_sentence(root, asked, said):
+    (root / ".tiny-0123.partial").mkdir()
+    for command in ("show", "verify"):
+        failed = run(command, asked, "--root", root)
+        assert isinstance(failed.exception, InputError)
+        assert said in str(failed.exception)
+    assert "unfinished, 0.0 MB" in run("list", "--root", root).stdout
 
 
 def test_a_root_above_the_working_folder_is_written_and_read(tiny_dataset, tmp_path, monkeypatch):
