@@ -1,8 +1,10 @@
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +193,23 @@ def test_what_cannot_be_resolved_says_what_is_there(original, tmp_path):
         store.resolve("other", original.parents[1])
     with pytest.raises(InputError, match=r"no dataset at all; there: none.*build-dataset"):
         store.resolve(None, tmp_path)
+
+
+def in_a_worker(method, read, *arguments):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return pool.submit(read, *arguments).result(timeout=120)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_dataset_in_use_is_read_by_workers_too(original, method):
+    dataset, rows = store.open_dataset(original), np.array([59, 0, 7])
+    here = dataset.patterns(rows)
+    np.testing.assert_array_equal(in_a_worker(method, dataset.patterns, rows), here)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_worker_that_was_forked_after_reading_says_how_to_start_it(original):
+    dataset = store.open_dataset(original)
+    dataset.patterns(np.array([0]))
+    with pytest.raises(InputError, match="forked.*start workers with 'spawn' or 'forkserver'"):
+        in_a_worker("fork", dataset.patterns, np.array([1]))
