@@ -269,10 +269,14 @@ def test_a_scan_that_is_gone_or_changed_is_refused(tmp_path, made):
         build_dataset([index], root=tmp_path, progress=False)
 
 
-def test_scans_that_do_not_go_together_are_refused(index, tmp_path, made):
+def test_scans_that_do_not_go_together_are_refused(index, tmp_path, made, monkeypatch):
     other = make_index(tmp_path / "a.hspy", made, seed=2, beam_energy_kev=300.0)
     with pytest.raises(InputError, match=r"300 keV, but .*my scan.index has 200"):
         build_dataset([index, other], root=tmp_path, progress=False)
+    monkeypatch.setattr(f"{__name__}.SHAPE", (SHAPE[0] + 8, SHAPE[1] + 8))
+    large = make_index(tmp_path / "large.hspy", made, seed=3)
+    with pytest.raises(InputError, match=r"large.hspy: patterns of .* pixels, but .*my scan.hspy has .*bin the larger"):
+        build_dataset([index, large], root=tmp_path, progress=False)
     with pytest.raises(InputError, match="index the same scan"):
         build_dataset([index, index], root=tmp_path, progress=False)
     with pytest.raises(InputError, match="No index given"):
