@@ -60,9 +60,16 @@ class Difference:
 
 
 def side(dataset: Dataset) -> Side:
-    """A dataset as it is compared; reads five of its label arrays."""
+    """A dataset as it is compared; reads six of its label arrays. InputError where a label's phase is not listed."""
     names = ("source", "pixel", "draw", "phase_id", "orientation", "split")
-    return Side(dataset.manifest, {name: dataset.read(name) for name in names})
+    labels = {name: dataset.read(name) for name in names}
+    phase, listed = labels["phase_id"], len(dataset.manifest.phases)
+    if len(phase) and not 0 <= phase.min() <= phase.max() < listed:
+        raise InputError(
+            f"{dataset.path}: labels of phases {phase.min()} to {phase.max()}, but manifest.json lists {listed} phases; "
+            "restore it or build the dataset again."
+        )
+    return Side(dataset.manifest, labels)
 
 
 def difference(first: Side, second: Side) -> Difference:

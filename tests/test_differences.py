@@ -16,7 +16,7 @@ from dpcurate.differences import Side, difference, side, told
 from dpcurate.errors import InputError
 from dpcurate.orientations import about_z, multiply
 from dpcurate.schema import Source
-from dpcurate.store import open_dataset
+from dpcurate.store import Dataset, open_dataset
 from tests.small_scan import small_index
 
 N = 60
@@ -126,3 +126,10 @@ def test_a_table_that_cannot_be_written_is_one_sentence(built):
     _, (low, high) = built
     with pytest.raises(InputError, match="--out"):
         run("diff", low, high, "--out", Path("no/such/folder/rows.csv"))
+
+
+def test_a_label_of_a_phase_that_is_not_listed_is_refused(tiny_dataset, tmp_path):
+    dataset = open_dataset(tiny_dataset(tmp_path))
+    short = dataset.manifest.model_copy(update={"phases": dataset.manifest.phases[:1]})
+    with pytest.raises(InputError, match="labels of phases 0 to 1, but manifest.json lists 1 phases"):
+        side(Dataset(dataset.path, short))
