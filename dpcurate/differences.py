@@ -66,7 +66,7 @@ def side(dataset: Dataset) -> Side:
     phase, listed = labels["phase_id"], len(dataset.manifest.phases)
     if len(phase) and not 0 <= phase.min() <= phase.max() < listed:
         raise InputError(
-            f"{dataset.path}: labels of phases {phase.min()} to {phase.max()}, but manifest.json lists {listed} phases; "
+            f"{dataset.path}: has phases {phase.min()} to {phase.max()}, but its manifest lists {listed} phases: "
             "restore it or build the dataset again."
         )
     return Side(dataset.manifest, labels)

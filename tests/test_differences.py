@@ -131,5 +131,5 @@ def test_a_table_that_cannot_be_written_is_one_sentence(built):
 def test_a_label_of_a_phase_that_is_not_listed_is_refused(tiny_dataset, tmp_path):
     dataset = open_dataset(tiny_dataset(tmp_path))
     short = dataset.manifest.model_copy(update={"phases": dataset.manifest.phases[:1]})
-    with pytest.raises(InputError, match="labels of phases 0 to 1, but manifest.json lists 1 phases"):
+    with pytest.raises(InputError, match="has phases 0 to 1, but its manifest lists 1 phases"):
         side(Dataset(dataset.path, short))
