@@ -52,11 +52,12 @@ def run(
         Path | None, typer.Option(help="Pretrained weights (.safetensors) in place of timm's hub.")
     ] = None,
     frame: Annotated[
-        str | None, typer.Option("--input", help="cartesian (default), or polar, for the cnn: turning is built in.")
+        str | None,
+        typer.Option("--input", help="cartesian (default), or polar: for the cnn, best with --head density."),
     ] = None,
-    head: Annotated[str | None, typer.Option(help="grid (default), harmonics, rotation or euler.")] = None,
+    head: Annotated[str | None, typer.Option(help="grid (default), density, harmonics, rotation or euler.")] = None,
     max_degree: Annotated[
-        int | None, typer.Option(min=0, help="Of the harmonics head; without it by symmetry, 8 for -3m.")
+        int | None, typer.Option(min=0, help="Of heads density and harmonics; without it by symmetry, 8 for -3m.")
     ] = None,
     no_clamp: Annotated[
         bool, typer.Option("--no-clamp", help="The Euler head's angles may leave their ranges.")
