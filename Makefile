@@ -45,7 +45,7 @@ $(ENV): pyproject.toml constraints.txt
 	    echo "error: $$python cannot make an environment. Install its venv module (Debian, Ubuntu: python3-venv)." >&2; \
 	    exit 2; }; \
 	fi
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[curate,train,test]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[curate,train,export,test]"
 	$(BIN)/python -m dpcurate.numba_cache
 	@touch $(ENV)
 

@@ -65,8 +65,13 @@ def read_samples(dataset: Dataset, split: str, *, label_source: Literal["label",
 
 def reach_inv_angstrom(samples: Samples, shape: tuple[int, int]) -> float:
     """Median distance in 1/Angstrom from the direct beam to the nearest edge of a pattern of ``shape`` (H, W)."""
-    edge = np.minimum(samples.center_xy, np.array(shape[::-1]) - 1 - samples.center_xy).min(axis=-1)
-    return float(np.median(edge * samples.scale))
+    return reach_of(samples.center_xy, samples.scale, shape)
+
+
+def reach_of(center_xy: NDArray[np.floating], scale: NDArray[np.floating], shape: tuple[int, int]) -> float:
+    """As ``reach_inv_angstrom``, for direct beams (column, row) ``(n, 2)`` and scales ``(n,)``."""
+    edge = np.minimum(center_xy, np.array(shape[::-1]) - 1 - center_xy).min(axis=-1)
+    return float(np.median(edge * scale))
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> Index:
