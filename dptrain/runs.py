@@ -20,6 +20,9 @@ from dptrain.models import model_config
 
 METRICS_FILE = "metrics.csv"
 
+STOPPED_FILE = "stopped"
+"""There while a run that was asked to stop, and saved, waits to go on: torchrun does not hand its exit code on."""
+
 LARGEST_K_INV_ANGSTROM = 1.5
 """The frame reaches no farther by itself: spots beyond are weak, and a wider frame blurs the rest."""
 
@@ -166,6 +169,16 @@ def stops_early(validation_losses: Sequence[float], *, patience: int | None) -> 
     if patience is None or len(validation_losses) <= patience:
         return False
     return min(validation_losses[-patience:]) >= min(validation_losses[:-patience])
+
+
+def mark_stopped(run_dir: Path, said: str) -> None:
+    """Leave ``STOPPED_FILE`` with a sentence in it; `unmark_stopped` takes it away."""
+    write_aside(run_dir / STOPPED_FILE, f"{said}\n".encode())
+
+
+def unmark_stopped(run_dir: Path) -> None:
+    """Take ``STOPPED_FILE`` away, if it is there."""
+    (run_dir / STOPPED_FILE).unlink(missing_ok=True)
 
 
 def write_metrics(run_dir: Path, rows: Sequence[Mapping[str, float]]) -> None:

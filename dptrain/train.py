@@ -54,8 +54,10 @@ def run(
     fabric.launch()
     dataset = runs.open_run_dataset(config)
     state = runs.saved_state(run_dir, config) if resume else {}
-    if fabric.is_global_zero and not resume:
-        runs.write_config(run_dir, config)
+    if fabric.is_global_zero:
+        runs.unmark_stopped(run_dir)
+        if not resume:
+            runs.write_config(run_dir, config)
     job = make_job(fabric, config, run_dir=run_dir, dataset=dataset, state=state, mlflow=mlflow)
     progress = Progress(**state.get("progress", {}))
     if state and fabric.is_global_zero:  # the last network is written after the state: it may be missing
@@ -113,7 +115,10 @@ def train_epoch(job: Job, progress: Progress, *, bar: tqdm, request: StopRequest
             if due or stop:
                 save_progress(job, progress)
         if stop:
-            raise StoppedError(f"{job.run_dir}: stopped in epoch {progress.epoch + 1} after step {progress.step}")
+            said = f"{job.run_dir}: stopped in epoch {progress.epoch + 1} after step {progress.step}"
+            if fabric.is_global_zero:
+                runs.mark_stopped(job.run_dir, said)
+            raise StoppedError(said)
         global_step = progress.epoch * job.steps + progress.step
         torch.manual_seed(config.seed * 1_000_003 + global_step)
         losses.append(train_step(job, batch, global_step=global_step, epoch=progress.epoch))

@@ -106,8 +106,16 @@ def test_a_recipe_that_is_missing_is_one_sentence_before_any_job_is_submitted(tm
     assert "error: none.toml: no such recipe" in done.stderr
 
 
-def test_training_that_slurm_stops_goes_on_when_it_is_started_again_on_fewer_processes(tiny_dataset, tmp_path):
-    variables = train_variables(tiny_dataset(tmp_path / "datasets", n=60), epochs=12, port=29_613)
+def children(pid):
+    """Numbers of a process's children."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()))
+
+
+@pytest.mark.parametrize(("asked", "port"), [("the script", 29_613), ("one process", 29_614)])
+def test_training_that_is_stopped_goes_on_when_it_is_started_again_on_fewer_processes(
+    tiny_dataset, tmp_path, asked, port
+):
+    variables = train_variables(tiny_dataset(tmp_path / "datasets", n=60), epochs=12, port=port)
     run_dir = tmp_path / "runs" / "first"
     run_dir.mkdir(parents=True)
     (run_dir / "config.toml").write_text("left by a start that ended early", encoding="utf-8")
@@ -118,11 +126,17 @@ def test_training_that_slurm_stops_goes_on_when_it_is_started_again_on_fewer_pro
         limit = time.monotonic() + 200
         while not (run_dir / "metrics.csv").exists() and started.poll() is None and time.monotonic() < limit:
             time.sleep(0.05)
-        started.send_signal(signal.SIGUSR1)
+        if asked == "the script":
+            started.send_signal(signal.SIGUSR1)
+        else:
+            (torchrun,) = children(started.pid)
+            os.kill(children(torchrun)[-1], signal.SIGUSR1)
         assert started.wait(timeout=60) == 0, (tmp_path / "log").read_text()
     assert "start it again to go on" in (tmp_path / "log").read_text()
     epochs_done = (run_dir / "metrics.csv").read_text().count("\n") - 1
     assert 1 <= epochs_done < 12
+    assert f"stopped in epoch {epochs_done + 1} after step" in (run_dir / "stopped").read_text(encoding="utf-8")
     again = run("bash", HPC / "train.sbatch", cwd=tmp_path, **{**variables, "PROCESSES": 1})
     assert again.returncode == 0, again.stderr
+    assert not (run_dir / "stopped").exists()
     assert (run_dir / "metrics.csv").read_text().count("\n") - 1 == 12
