@@ -33,6 +33,7 @@ from dpcurate.polar import PolarTransform, prepare, to_polar
 from dpcurate.refine import (
     OFFSETS,
     TILTS,
+    Climbers,
     LocalGrid,
     around,
     chosen,
@@ -241,15 +242,21 @@ def prepared_patterns(engine: Engine, patterns: Tensor) -> Tensor:
 
 def _climbed(engine: Engine, patterns: Tensor) -> tuple[Array, Tensor, NDArray[np.int64]]:
     """Orientations (b, c, 4), scores (b, c) and zone axes (b, c) of all candidates, refined ones first."""
-    grid = engine.grid
-    prepared = prepared_patterns(engine, patterns)
-    harmonics = pattern_harmonics(prepared, N_HARMONICS)
+    harmonics = pattern_harmonics(prepared_patterns(engine, patterns), N_HARMONICS)
     pictures = spot_pictures(harmonics, engine.kernels)
     found = search(
         engine.templates, engine.basis, harmonics[:COARSE_HARMONICS], n_angles=COARSE_ANGLES, n_keep=CANDIDATES
     )
-    high = start(pictures, grid, *found, n_axes=len(engine.rotation), n_angles=COARSE_ANGLES)
-    below = []
+    high = start(pictures, engine.grid, *found, n_axes=len(engine.rotation), n_angles=COARSE_ANGLES)
+    return climbed(engine, pictures, high)
+
+
+def climbed(engine: Engine, pictures: Tensor, high: Climbers) -> tuple[Array, Tensor, NDArray[np.int64]]:
+    """Orientations (b, c, 4), scores (b, c) and zone axes (b, c) to which candidates climb, refined ones first.
+
+    ``pictures`` are those of `refine.spot_pictures`, ``high`` the candidates as `refine.start` gives them.
+    """
+    grid, below = engine.grid, []
     for climbers, offsets, step in CLIMBS:
         order = high.score.argsort(dim=1, descending=True)
         below.append(chosen(high, order[:, climbers:]))

@@ -20,8 +20,10 @@ from dpcurate.orientations import Array, disorientation_deg, turn_pattern
 from dpcurate.recipe import Recipe, recipe_toml
 from dpcurate.scans import Scan, open_scan, reading, sha256_of
 from dpcurate.schema import PhaseRecord
-from dptrain.checkpoint import BEST, Predictor, load_model
+from dptrain.checkpoint import Predictor, load_model
 from dptrain.launch import choose_device
+from dptrain.refine_proposals import Refined, check_atoms, refine_proposals
+from dptrain.runs import checkpoint_file
 
 BAND_PATTERNS = 1024
 """Patterns that are held in memory at a time, about: 67 MB in float32 at 128 x 128 pixels."""
@@ -56,6 +58,7 @@ def predict_scan(
     out: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    refine: bool = False,
 ) -> IndexResult:
     """Predict the crystal map of a scan and write its index folder; returns the result with its folder.
 
@@ -69,21 +72,32 @@ def predict_scan(
         Default: ``SCAN.predicted`` in the checkpoint's folder.
     overwrite, device
         Whether ``out`` may be replaced; one of ``launch.DEVICES``.
+    refine
+        Whether the network's answers are only starts, from which matching climbs to what each pattern fits best.
 
     Raises
     ------
     InputError
         No checkpoint, or one of another model; a scan that cannot be read, has no calibration or not one usable
-        pattern; ``out`` exists or is no index.
+        pattern; ``out`` exists or is no index; phases without atoms where ``refine`` needs them.
     """
     predictor = load_model(checkpoint, choose_device(device))
     file = checkpoint_file(checkpoint)
     out = out or file.parent / f"{Path(scan_path).stem}{SUFFIX}"
     check_replaceable(out, overwrite=overwrite)
+    if refine:
+        check_atoms(predictor.phases, what=str(file))
     scan = open_scan(scan_path, recipe.scan)
     start = time.perf_counter()
     answers = network_answers(predictor, scan, n_best=recipe.matching.n_best)
     usable(answers.skipped, name=scan.name)
+    spent = {"prediction": round(time.perf_counter() - start, 2)}
+    refined = None
+    if refine:
+        start = time.perf_counter()
+        given = (answers.orientation, answers.probability, answers.phase_id)
+        refined = refine_proposals(scan, *given, phases=predictor.phases, recipe=recipe)
+        spent["refinement"] = round(time.perf_counter() - start, 2)
     info = {
         "scan": {"path": str(scan.path), "sha256": sha256_of(Path(scan_path))},
         "shape": list(scan.shape),
@@ -93,18 +107,12 @@ def predict_scan(
         "checkpoint": {"path": str(file.resolve()), "sha256": sha256_of(file)},
         "software": software_versions() | {"torch": version("torch")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {"prediction": round(time.perf_counter() - start, 2)},
+        "seconds": spent,
         "skipped": {reason: int(mask.sum()) for reason, mask in answers.skipped.items()},
     }
     rotation_deg = scan.calibration.rotation_deg
-    result = to_index(answers, predictor.phases, recipe, rotation_deg=rotation_deg, info=info)
+    result = to_index(answers, predictor.phases, recipe, rotation_deg=rotation_deg, info=info, refined=refined)
     return replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
-
-
-def checkpoint_file(checkpoint: str | Path) -> Path:
-    """The checkpoint itself when a run's folder was given."""
-    path = Path(checkpoint)
-    return path / BEST if path.is_dir() else path
 
 
 def network_answers(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool = True) -> Answers:
@@ -136,33 +144,48 @@ def _bands(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool) -> 
 
 
 def to_index(
-    answers: Answers, phases: tuple[PhaseRecord, ...], recipe: Recipe, *, rotation_deg: float, info: dict[str, Any]
+    answers: Answers,
+    phases: tuple[PhaseRecord, ...],
+    recipe: Recipe,
+    *,
+    rotation_deg: float,
+    info: dict[str, Any],
+    refined: Refined | None = None,
 ) -> IndexResult:
     """From a network's answers to a crystal map in the scan's frame.
 
     Confidence is the probability mass around the best answer; reliability compares it with the best answer of
-    another phase or more than ``recipe.matching.runner_up_deg`` away; correlation is not defined and NaN. Skipped
-    pixels have phase -1 and confidence and reliability 0.
+    another phase or more than ``recipe.matching.runner_up_deg`` away; correlation is not defined and NaN. Where answers
+    were ``refined``, candidates, correlation and reliability are matching's, and confidence is the probability of the
+    proposal nearest to the best. Skipped pixels have phase -1 and confidence and reliability 0.
     """
     symmetries = [phase.proper_rotations() for phase in phases]
     skipped, boundary = answers.unseen, recipe.grains.boundary_deg
-    orientation = turn_pattern(answers.orientation, rotation_deg)
-    best, mass = orientation[:, :, 0], answers.probability[..., 0]
-    phase_id = np.where(skipped, -1, answers.phase_id[..., 0]).astype(np.int16)
-    rival = rival_probability(answers, symmetries, apart_deg=recipe.matching.runner_up_deg)
+    if refined is None:
+        found, score, number = answers.orientation, answers.probability, answers.phase_id
+        rival = rival_probability(answers, symmetries, apart_deg=recipe.matching.runner_up_deg)
+        probability, correlation = answers.probability, np.full(skipped.shape, np.nan, np.float32)
+    else:
+        matches, probability, info = refined.matches, refined.probability, info | refined.info
+        found, score, number, rival = matches.orientation, matches.score, matches.phase_id, matches.runner_up_score
+        correlation = np.where(skipped, 0, score[..., 0]).astype(np.float32)
+    orientation = turn_pattern(found, rotation_deg)
+    best = orientation[:, :, 0]
+    phase_id = np.where(skipped, -1, number[..., 0]).astype(np.int16)
     return IndexResult(
         orientation=best,
         phase_id=phase_id,
-        confidence=np.where(skipped, 0, np.clip(mass, 0, 1)).astype(np.float32),
-        correlation=np.full(phase_id.shape, np.nan, np.float32),
-        reliability=np.where(skipped, 0, reliability(mass, rival)).astype(np.float32),
+        confidence=np.where(skipped, 0, np.clip(probability[..., 0], 0, 1)).astype(np.float32),
+        correlation=correlation,
+        reliability=np.where(skipped, 0, reliability(score[..., 0], rival)).astype(np.float32),
         agreement=neighbour_agreement(best, phase_id, symmetries=symmetries, boundary_deg=boundary),
         grain_id=find_grains(
             best, phase_id, symmetries=symmetries, boundary_deg=boundary, min_pixels=recipe.grains.min_pixels
         ),
         candidate_orientation=orientation,
-        candidate_score=answers.probability,
-        candidate_phase_id=answers.phase_id,
+        candidate_score=score,
+        candidate_phase_id=number,
+        candidate_probability=None if refined is None else probability,
         phases=phases,
         info=info,
     )

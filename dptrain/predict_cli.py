@@ -30,6 +30,9 @@ def predict(
     precession: Annotated[float | None, typer.Option(help="Half-angle in degrees.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a prediction that is there.")] = False,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Let matching climb from the network's answers to what fits each pattern.")
+    ] = False,
 ) -> None:
     """Predict the orientation map of SCAN with a trained network; needs the extra [curate].
 
@@ -46,11 +49,11 @@ def predict(
         scan__beam_energy_kev=beam_energy,
         scan__precession_deg=precession,
     )
-    result = predict_scan(checkpoint, scan, choices, out=out, overwrite=overwrite, device=device)
+    result = predict_scan(checkpoint, scan, choices, out=out, overwrite=overwrite, device=device, refine=refine)
     if result.info["calibration"]["sources"]["rotation_deg"] == "assumed":
         typer.echo("The turn of the detector against the scan is not known: orientations are in the detector's frame.")
     skipped = {reason: n for reason, n in result.info["skipped"].items() if n}
-    seconds = result.info["seconds"]["prediction"]
+    seconds = sum(result.info["seconds"].values())
     typer.echo(f"patterns {result.phase_id.size}, skipped {sum(skipped.values())} {skipped or ''}".rstrip())
     typer.echo(f"{result.phase_id.size / max(seconds, 1e-9):.0f} patterns per second")
     typer.echo(str(result.folder))
