@@ -74,6 +74,8 @@ class IndexResult:
     """Its phase, -1 where there is none."""
     weight: NDArray[np.float32] | None = None
     """Share of the first grain, 1 where it is alone."""
+    candidate_probability: NDArray[np.float32] | None = None
+    """What a network gave to the proposal nearest to each candidate, (rows, columns, n_best)."""
 
     @property
     def shape(self) -> tuple[int, int]:
