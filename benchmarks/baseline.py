@@ -22,7 +22,6 @@ from diffsims.generators.simulation_generator import SimulationGenerator
 from orix.quaternion import Rotation
 from orix.sampling import get_sample_reduced_fundamental
 
-from dpcurate.crystal_maps import Truth, read_truth
 from dpcurate.library import build_library
 from dpcurate.matching import match, polar_patterns, polar_templates, unpack
 from dpcurate.orientations import disorientation_deg, mirror_pattern, turn_pattern
@@ -32,6 +31,7 @@ from dpcurate.preprocess import k_max_of, prepare_polar
 from dpcurate.recipe import Recipe, load_recipe
 from dpcurate.scans import Scan, open_scan
 from dpcurate.schema import PhaseRecord
+from dpcurate.truth import Truth, read_truth
 
 SPACING_DEG = 2.0
 RECIPE = Recipe()

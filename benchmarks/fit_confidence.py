@@ -1,8 +1,9 @@
-"""Fit the coefficients of dpcurate.confidence on scans with exact truth and judge them on others.
+"""Fit the coefficients of dpcurate.confidence, for patterns that speak for themselves, and judge them on others.
 
 Example: python benchmarks/fit_confidence.py --fit scan_dev.index --fit scan_precession.index --judge scan_large.index
-All are folders that `dpcurate index` wrote for scans with NAME.truth.npz beside them. No coefficient may be negative:
-confidence falls with no feature. Every scan has the same weight in the fit. The free fit is printed beside it.
+All are folders that `dpcurate index` wrote with neighbours.pool = false; NAME.truth.npz lies beside each scan. No
+coefficient may be negative: confidence falls with no feature. Every scan has the same weight in the fit. The free fit
+is printed beside it.
 """
 
 import argparse
@@ -10,21 +11,19 @@ import argparse
 import numpy as np
 from scipy.optimize import minimize
 
-from dpcurate.confidence import ENOUGH_SUPPORT
-from dpcurate.crystal_maps import IndexResult, read_index, read_truth
+from dpcurate.crystal_maps import IndexResult, read_index
 from dpcurate.orientations import disorientation_deg
+from dpcurate.truth import read_truth
 
 RIGHT_DEG = 3.0
-FEATURES = ("reliability", "agreement", "support")
+FEATURES = ("reliability", "agreement")
 
 
 def features_of(result: IndexResult) -> np.ndarray:
-    """Return the features of each pixel, shape (pixels, features); neighbours must have agreed on the map."""
-    if result.support is None:
-        raise SystemExit(f"{result.folder}: was indexed with neighbours.pool = false")
-    columns = {name: getattr(result, name).ravel() for name in FEATURES}
-    columns["support"] = np.clip(columns["support"] / ENOUGH_SUPPORT, 0, 1)
-    return np.stack(list(columns.values()), axis=1)
+    """Return the features of each pixel, shape (pixels, features); each pattern must have spoken for itself."""
+    if result.support is not None:
+        raise SystemExit(f"{result.folder}: was indexed with neighbours.pool = true; see benchmarks/confidence.py")
+    return np.stack([getattr(result, name).ravel() for name in FEATURES], axis=1)
 
 
 def right(result: IndexResult) -> np.ndarray:

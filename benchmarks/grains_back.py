@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from dpcurate.crystal_maps import IndexResult, Truth
+from dpcurate.crystal_maps import IndexResult
 from dpcurate.orientations import disorientation_deg, equivalents
+from dpcurate.truth import Truth
 
 LEAST_PIXELS = 5
 """Of a grain that counts."""

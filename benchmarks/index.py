@@ -26,10 +26,10 @@ from index_figures import draw
 from index_methods import Found, by_dpcurate, by_peer, write_job
 from index_tables import accuracy_table, failure_table, grain_table, speed_table
 
-from dpcurate.crystal_maps import Truth, read_truth
 from dpcurate.orientations import disorientation_deg
 from dpcurate.phases import read_cif
 from dpcurate.schema import PhaseRecord
+from dpcurate.truth import Truth, read_truth
 
 PHASES = Path(__file__).parents[1] / "datasets" / "phases"
 SCANS = {

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dpcurate.crystal_maps import read_truth
 from dpcurate.phases import read_cif
 from dpcurate.recipe import read_recipe
 from dpcurate.simulation_recipe import USUAL_STEP_NM, SimulatingRecipe, geometry_of, microstructure_of
+from dpcurate.truth import read_truth
 from dpcurate.virtual_scan import simulate_scan
 
 SEEDS = {"wedge": 101, "precession": 102, "steel": 103, "olivine": 104}

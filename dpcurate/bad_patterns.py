@@ -1,13 +1,15 @@
 """Bad patterns and bad pixels of a scan: told apart by reason and counted, never guessed at."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_dilation, label, maximum_filter, uniform_filter
 
 from dpcurate.errors import InputError
+
+F = TypeVar("F", bound=np.floating)
 
 NEGATIVE_SHARE = 0.1
 """A pattern whose negative counts sum to more than this share of its positive ones is not a measurement of electrons;
@@ -96,6 +98,27 @@ def hot_pixels(patterns: ArrayLike) -> NDArray[np.bool_]:
     column = _above(counts, [[1, 0, 1]]).mean(axis=0) > LINE_SHARE
     row = _above(counts, [[1], [0], [1]]).mean(axis=1) > LINE_SHARE
     return hot | column[None] | row[:, None]
+
+
+def without_faults(patterns: NDArray[F], faulty: NDArray[np.bool_]) -> NDArray[F]:
+    """Patterns ``(n, h, w)`` of floats whose faulty pixels have the mean of the sound ones of the 5 x 5 around them.
+
+    0 where none of these is sound.
+    """
+    if not faulty.any():
+        return patterns
+    at, step = (
+        np.argwhere(faulty),
+        np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), axis=-1).reshape(-1, 2),
+    )
+    near = at[:, None] + step
+    inside = np.asarray(((near >= 0) & (near < faulty.shape)).all(axis=-1))
+    row, column = np.moveaxis(np.where(inside[..., None], near, 0), -1, 0)
+    sound = np.asarray(inside & ~faulty[row, column])
+    weight = sound / np.maximum(sound.sum(axis=1, keepdims=True), 1)
+    mended = patterns.copy()
+    mended[:, at[:, 0], at[:, 1]] = (np.where(sound, patterns[:, row, column], 0) * weight).sum(axis=-1)
+    return mended
 
 
 def faulty_lines(faulty: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

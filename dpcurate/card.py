@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpcurate.crystal_maps import INSIDE_WEIGHT
 from dpcurate.orientations import disorientation_deg
 from dpcurate.recipe import OFF, CurationRecipe, recipe_toml
 from dpcurate.schema import CONDITIONS, SPLITS, Leak, Manifest, PhaseRecord, Record, Source
 from dpcurate.simulation_plan import SimulationPlan
+from dpcurate.truth import INSIDE_WEIGHT
 
 WITHIN_DEG = (1, 3, 5, 10)
 """Angles at which label accuracy is told."""

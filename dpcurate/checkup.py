@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpcurate.bad_patterns import dead_pixels, hot_pixels, unusable, usable
+from dpcurate.bad_patterns import dead_pixels, hot_pixels, unusable, usable, without_faults
 from dpcurate.calibration import Calibration, beam_of_mean
 from dpcurate.pattern_features import CLEAR_OF_BEAM, PatternFeatures, gain_and_noise, measure
 from dpcurate.preprocess import k_max_of
@@ -15,7 +15,7 @@ from dpcurate.recipe import PreprocessRecipe
 from dpcurate.scans import Scan, reading
 from dpcurate.schema import PhaseRecord
 from dpcurate.spot_geometry import WIDEST_SCALE, Fit, Shells, fit_radii, friedel_center, refined, shells_of
-from dpcurate.spots import Spots, find_spots, without_faults
+from dpcurate.spots import Spots, find_spots
 
 Values = NDArray[np.float64]
 

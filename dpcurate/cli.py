@@ -12,6 +12,7 @@ from dpcurate.datasets_cli import app as datasets_app
 from dpcurate.doctor_cli import doctor_command, show_preview
 from dpcurate.errors import InputError
 from dpcurate.export_cli import export_command
+from dpcurate.score_cli import score_command
 from dpcurate.simulate_cli import simulate_command, simulate_scan_command
 
 SOURCES = ("own pattern", "neighbours", "dynamics", "overlap")
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(datasets_app, name="datasets")
 app.command("doctor")(doctor_command)
 app.command("export")(export_command)
+app.command("score")(score_command)
 app.command("simulate")(simulate_command)
 app.command("simulate-scan")(simulate_scan_command)
 

@@ -1,8 +1,7 @@
-"""How far a label can be trusted: what its pattern, its neighbours and its grain say for it, in one number.
+"""What a label has going for it by itself: its lead over rivals and its neighbours, and a confidence of the two.
 
-A logistic function of a few features. It ranks labels, and it was fitted to scans with exact truth; it is not yet
-calibrated on scans of every kind. Its coefficients come from `benchmarks/fit_confidence.py`, which prints how well it
-does.
+Indexes on which neighbours agreed have a calibrated confidence (`calibrator`); this one is for patterns that speak for
+themselves.
 """
 
 import numpy as np
@@ -12,12 +11,6 @@ from dpcurate.orientations import Array, disorientation_deg
 
 ALONE = {"intercept": -2.46, "reliability": 1.45, "agreement": 5.94}
 """Coefficients where every pixel was matched by itself; docs/results/baseline.md says how they were found."""
-
-AGREED = {"intercept": -6.44, "reliability": 4.62, "agreement": 3.75, "support": 5.17}
-"""Coefficients where neighbours agreed on a map; docs/results/indexing.md says how they were found."""
-
-ENOUGH_SUPPORT = 0.03
-"""Support above which a grain has no rival that scores nearly as well; more of it does not count."""
 
 Float = NDArray[np.float32]
 
@@ -80,14 +73,7 @@ def shifted_slices(shift: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[s
     return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
 
 
-def confidence(*, reliability: Float, agreement: Float, support: Float | None = None) -> Float:
-    """Join features to a number in [0, 1], shape (...): a logistic function that falls with none of them.
-
-    ``support`` is there where neighbours agreed on a map (`consensus.Consensus`).
-    """
-    features, c = {"reliability": reliability, "agreement": agreement}, ALONE
-    if support is not None:
-        features["support"] = np.clip(support / ENOUGH_SUPPORT, 0, 1)
-        c = AGREED
-    z = c["intercept"] + sum(c[name] * value for name, value in features.items())
+def confidence(*, reliability: Float, agreement: Float) -> Float:
+    """Join both to a number in [0, 1], shape (...): a logistic function that falls with neither."""
+    z = ALONE["intercept"] + ALONE["reliability"] * reliability + ALONE["agreement"] * agreement
     return np.asarray(1 / (1 + np.exp(-z)), np.float32)

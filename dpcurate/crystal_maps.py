@@ -17,15 +17,14 @@ from orix.io.plugins import orix_hdf5
 from orix.quaternion import Rotation
 
 from dpcurate import shards
+from dpcurate.confidence_figure import write_confidence
 from dpcurate.errors import InputError
 from dpcurate.index_arrays import read_group, write_group
 from dpcurate.map_pages import write_maps
 from dpcurate.orientations import Array
 from dpcurate.phases import orix_phase
 from dpcurate.schema import PhaseRecord
-
-INSIDE_WEIGHT = 0.97
-"""A pixel lies inside a grain when its exact truth gives the dominant grain more than this share."""
+from dpcurate.truth import right_labels
 
 PROPERTIES = ("confidence", "correlation", "reliability", "agreement", "grain_id")
 """Maps that every crystal map carries."""
@@ -74,6 +73,8 @@ class IndexResult:
     """Its phase, -1 where there is none."""
     weight: NDArray[np.float32] | None = None
     """Share of the first grain, 1 where it is alone."""
+    expected_error_deg: NDArray[np.float32] | None = None
+    """Mean disorientation from the truth to be expected of labels like this one; 180 where not indexed."""
     candidate_probability: NDArray[np.float32] | None = None
     """What a network gave to the proposal nearest to each candidate, (rows, columns, n_best)."""
 
@@ -81,40 +82,6 @@ class IndexResult:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.phase_id.shape[0], self.phase_id.shape[1]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Exact truth of a simulated scan, axes (rows, columns)."""
-
-    quat: Array
-    quat2: Array
-    weight: Array
-    grain: NDArray[np.int64]
-    thickness_angstrom: Array
-    phase_id: NDArray[np.int16]
-    """Phase of the dominant grain, -1 where there is no crystal. 0 in files that do not say: they hold one phase."""
-    phase2_id: NDArray[np.int16]
-    """That of the second grain."""
-
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Pixels that hold one grain alone."""
-        return np.asarray(self.weight > INSIDE_WEIGHT)
-
-
-def read_truth(scan_path: str | Path) -> Truth | None:
-    """Return the exact truth that lies beside a scan as ``NAME.truth.npz``, or None."""
-    path = Path(scan_path)
-    path = path.with_name(path.stem + ".truth.npz")
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path) as file:
-            one_phase = dict.fromkeys(("phase_id", "phase2_id"), np.zeros(file["weight"].shape, np.int16))
-            return Truth(**{key: file[key] if key in file else one_phase[key] for key in Truth.__dataclass_fields__})
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path.name}: not a truth file ({error}). Remove it, or see docs/formats.md.") from error
 
 
 def to_crystal_map(result: IndexResult) -> CrystalMap:
@@ -190,6 +157,8 @@ def write_index(result: IndexResult, folder: Path, *, recipe_toml: str) -> Path:
             write_group(partial / group, arrays)
         (partial / "recipe.toml").write_text(recipe_toml, encoding="utf-8")
         write_maps(result, partial / "maps")
+        right = right_labels(result.info, result.orientation, result.phase_id, phases=result.phases)
+        write_confidence(result.confidence.ravel().astype(float), right, partial / "maps" / "confidence.png")
         found = {"counts": counts_of(result), "patterns_per_second": patterns_per_second(result)}
         info = result.info | {"settings": tomllib.loads(recipe_toml)} | found
         (partial / "index.json").write_text(json.dumps(info, indent=1), encoding="utf-8")

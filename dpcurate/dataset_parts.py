@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dpcurate import labels as columns
 from dpcurate.choosing import Story
-from dpcurate.crystal_maps import IndexResult, read_truth
+from dpcurate.crystal_maps import IndexResult
 from dpcurate.documents import documents
 from dpcurate.errors import InputError
 from dpcurate.leaks import measure_leak
@@ -24,6 +24,7 @@ from dpcurate.schema import Description, Source
 from dpcurate.simulation_plan import Geometry
 from dpcurate.simulator import Simulator, draw
 from dpcurate.store import dataset_root, write_dataset
+from dpcurate.truth import read_truth
 from dpcurate.writing import PATTERNS_PER_SHARD
 
 SOFTWARE = ("dpcurate", "numpy", "tensorstore", "torch")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dpcurate.bad_patterns import without_faults
 from dpcurate.pattern_features import direct_beam
 
 IN_BEAM = 0.5
@@ -22,24 +23,31 @@ AT_ONCE = 256
 """Patterns that are moved together."""
 
 
-def steady(patterns: da.Array, place_xy: tuple[float, float]) -> da.Array:
-    """Patterns (rows, columns, h, w), each moved by `to_place` when it is read; float32."""
+def steady(patterns: da.Array, place_xy: tuple[float, float], *, faulty: tuple[int, ...] = ()) -> da.Array:
+    """Patterns (rows, columns, h, w), each moved by `to_place` when it is read; float32.
+
+    ``faulty`` are detector pixels, counted row by row: they do not wander with the beam, so they take the mean of
+    their neighbours before a pattern is moved.
+    """
     chunks = (*patterns.chunks[:2], *((size,) for size in patterns.shape[2:]))
-    moved = SteadyPatterns(patterns, place_xy)
+    moved = SteadyPatterns(patterns, place_xy, faulty)
     return da.from_array(moved, chunks=chunks, name=False, asarray=False, meta=np.empty((0,) * 4, moved.dtype))
 
 
 class SteadyPatterns:
     """Patterns that are moved when they are read; read like an array."""
 
-    def __init__(self, patterns: da.Array, place_xy: tuple[float, float]) -> None:
+    def __init__(self, patterns: da.Array, place_xy: tuple[float, float], faulty: tuple[int, ...]) -> None:
         self._patterns, self._place = patterns, place_xy
         self.shape, self.dtype, self.ndim = patterns.shape, np.dtype(np.float32), 4
+        self._faulty = np.zeros(self.shape[2:], bool)
+        self._faulty.flat[list(faulty)] = True
 
     def __getitem__(self, index: tuple[Any, ...]) -> NDArray[np.float32]:
         raw = np.asarray(self._patterns[index[:2]].compute(scheduler="synchronous"))
         flat = raw.reshape(-1, *raw.shape[-2:])
-        parts = [to_place(flat[k : k + AT_ONCE], self._place) for k in range(0, len(flat), AT_ONCE)]
+        pieces = (flat[k : k + AT_ONCE].astype(np.float32) for k in range(0, len(flat), AT_ONCE))
+        parts = [to_place(without_faults(piece, self._faulty), self._place) for piece in pieces]
         moved = np.concatenate(parts) if parts else flat.astype(np.float32)
         return np.asarray(moved.reshape(raw.shape)[(..., *index[2:])])
 

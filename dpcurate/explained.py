@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpcurate.bad_patterns import faulty_pixels
+from dpcurate.bad_patterns import faulty_pixels, without_faults
 from dpcurate.kinematic import kinematic_spots
 from dpcurate.orientations import Array
 from dpcurate.pattern_features import direct_beam
 from dpcurate.reflections import reflections
 from dpcurate.scans import Scan, reading
 from dpcurate.schema import PhaseRecord
-from dpcurate.spots import Spots, find_spots, without_faults
+from dpcurate.spots import Spots, find_spots
 
 Values = NDArray[np.float64]
 

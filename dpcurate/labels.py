@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpcurate.crystal_maps import IndexResult, Truth
+from dpcurate.crystal_maps import IndexResult
 from dpcurate.errors import InputError
 from dpcurate.orientations import turn_pattern
 from dpcurate.recipe import CurationRecipe
@@ -14,6 +14,7 @@ from dpcurate.schema import CONDITIONS, LABELS, SPLITS, PhaseRecord
 from dpcurate.simulation_plan import Geometry
 from dpcurate.simulator import Drawn
 from dpcurate.splits import blocks, split_groups, split_regions
+from dpcurate.truth import Truth
 
 Labels = dict[str, NDArray[Any]]
 

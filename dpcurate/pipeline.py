@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 from dpcurate.bad_patterns import usable
 from dpcurate.band_map import collect, map_bands
 from dpcurate.bands import BAND_PATTERNS, Band, cut_bands, pieces
-from dpcurate.confidence import confidence, neighbour_agreement, reliability
-from dpcurate.consensus import Consensus
 from dpcurate.crystal_maps import IndexResult, check_replaceable, software_versions, write_index
 from dpcurate.errors import InputError
 from dpcurate.explained import Explained, spots_explained
-from dpcurate.grains import find_grains
+from dpcurate.labelling import label
 from dpcurate.matchers import matcher
 from dpcurate.matching import Matches, unpack
-from dpcurate.orientations import turn_pattern
-from dpcurate.own_candidates import label_score
 from dpcurate.phases import read_cif
 from dpcurate.preprocess import k_max_of
 from dpcurate.reach import with_reach
@@ -39,9 +35,6 @@ from dpcurate.workers import Make, Result, Work, Workers
 
 PACKED = "packed"
 """Name of a band's matches; its other arrays are masks of skipped patterns."""
-
-DOUBTED = 0.2
-"""Most confidence of a label where phase, scale or centre must be wrong."""
 
 HERE = Workers()
 """Threads of this process, one a core."""
@@ -60,11 +53,18 @@ class Matched:
 
 
 def index_scan(
-    source: Any, recipe: Recipe, *, out: Path | None = None, overwrite: bool = False, workers: Workers = HERE
+    source: Any,
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    workers: Workers = HERE,
+    phases: tuple[PhaseRecord, ...] | None = None,
 ) -> IndexResult:
     """Index a scan (path or HyperSpy signal) by template matching; write an index folder when ``out`` is given.
 
-    Interrupted, it goes on from the bands that were done, when recipe and scan are still the same.
+    Interrupted, it goes on from the bands that were done, when recipe and scan are still the same. ``phases`` take the
+    place of the recipe's CIF files.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def index_scan(
     if out is not None:
         check_replaceable(out, overwrite=overwrite)
     scan = open_scan(source, recipe.scan)
-    phases = read_phases(recipe.phases)
+    phases = read_phases(recipe.phases) if phases is None else phases
     record = {"path": str(scan.path) if scan.path else None, "sha256": sha256_of(scan.path) if scan.path else None}
     key = hashlib.sha256((str(record) + recipe_toml(recipe) + str(phases)).encode()).hexdigest()[:16]
     keep = _partial(out) if out is not None and scan.path is not None else None
@@ -114,9 +114,15 @@ def index_scan(
             workers=workers,
         )
         info["seconds"]["neighbours"] = round(time.perf_counter() - start, 2)
-    result = label(matched, phases, recipe, agreed=agreed, rotation_deg=scan.calibration.rotation_deg, info=info)
-    if warning is not None:
-        result = replace(result, confidence=np.minimum(result.confidence, np.float32(DOUBTED)))
+    result = label(
+        matched.matches,
+        bad,
+        phases,
+        grains=recipe.grains,
+        rotation_deg=scan.calibration.rotation_deg,
+        info=info,
+        agreed=agreed,
+    )
     if out is not None:
         result = replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(asked)))
         if keep is not None:
@@ -235,55 +241,6 @@ def band_matcher(scan: Scan, *, phases: tuple[PhaseRecord, ...], recipe: Recipe,
         return {PACKED: packed, **skipped}
 
     return lambda band: collect(((piece, match_piece(piece)) for piece in pieces(band, shape)), band)
-
-
-def label(
-    matched: Matched,
-    phases: tuple[PhaseRecord, ...],
-    recipe: Recipe,
-    *,
-    rotation_deg: float,
-    info: dict[str, Any],
-    agreed: Consensus | None = None,
-) -> IndexResult:
-    """From matches, and what neighbours ``agreed`` on, to labels with their confidence, in the scan's frame."""
-    matches, symmetries = matched.matches, [phase.proper_rotations() for phase in phases]
-    skipped = np.any(list(matched.skipped.values()), axis=0) | (matches.score[..., 0] <= 0)
-    if agreed is None:
-        best, phase_id = matches.orientation[:, :, 0], np.where(skipped, -1, matches.phase_id[..., 0]).astype(np.int16)
-        kind = recipe.grains.model_dump()
-        grain_id, extra = find_grains(best, phase_id, symmetries=symmetries, **kind), dict[str, Any]()
-        score = matches.score[..., 0]
-    else:
-        best, phase_id, grain_id = agreed.orientation, agreed.phase_id, agreed.grain_id
-        skipped |= phase_id < 0
-        score = label_score(matches, best, phase_id, symmetries=symmetries)
-        extra = {name: getattr(agreed, name) for name in ("source", "support", "phase2_id", "weight")}
-        extra["orientation2"] = turn_pattern(agreed.orientation2, rotation_deg)
-    found: dict[str, Any] = {
-        "reliability": reliability(matches.score[..., 0], matches.runner_up_score),
-        "correlation": score,
-        "agreement": neighbour_agreement(
-            best, phase_id, symmetries=symmetries, boundary_deg=recipe.grains.boundary_deg
-        ),
-    }
-    features: dict[str, Any] = {name: np.where(skipped, 0, values).astype(np.float32) for name, values in found.items()}
-    trust = confidence(
-        reliability=features["reliability"], agreement=features["agreement"], support=extra.get("support")
-    )
-    return IndexResult(
-        orientation=turn_pattern(best, rotation_deg),
-        phase_id=phase_id,
-        confidence=np.where(skipped, 0, trust).astype(np.float32),
-        grain_id=grain_id,
-        candidate_orientation=turn_pattern(matches.orientation, rotation_deg),
-        candidate_score=matches.score,
-        candidate_phase_id=matches.phase_id,
-        phases=phases,
-        info=info,
-        **features,
-        **extra,
-    )
 
 
 def _partial(out: Path) -> Path:

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from dpcurate.bad_patterns import without_faults
 from dpcurate.noise_scores import gain_of
 from dpcurate.preprocess import DEFAULT_K_MAX, k_max_of
 from dpcurate.recipe import Recipe
 from dpcurate.scan_sample import ScanSample, sample_scan, spot_sigma_px
 from dpcurate.scans import Scan
-from dpcurate.spots import find_spots, without_faults
+from dpcurate.spots import find_spots
 
 STRAY = 5
 """So many spots of the sample may lie farther out: noise, X-rays, or the flanks of spots within."""

@@ -46,6 +46,8 @@ class Scan:
     patterns: da.Array
     """Counts, axes (row, column, detector row, detector column)."""
     calibration: Calibration
+    mended: tuple[int, ...] = ()
+    """Faulty detector pixels, counted row by row, that have the mean of their neighbours where patterns are moved."""
 
     @property
     def name(self) -> str:
@@ -66,6 +68,7 @@ class ScanFile:
     calibration: Calibration
     stamp: tuple[Any, ...]
     """From `stamp_of`."""
+    mended: tuple[int, ...] = ()
 
     def open(self) -> Scan:
         """Open the scan; InputError where the file is not seen, or is another."""
@@ -77,8 +80,9 @@ class ScanFile:
         patterns, place = _patterns(_load(self.path), flip=self.calibration.flip), self.calibration.steadied_xy
         return Scan(
             path=self.path,
-            patterns=patterns if place is None else steady(patterns, place),
+            patterns=patterns if place is None else steady(patterns, place, faulty=self.mended),
             calibration=self.calibration,
+            mended=self.mended,
         )
 
     def check(self) -> None:
@@ -92,7 +96,7 @@ class ScanFile:
 
 def file_of(scan: Scan) -> ScanFile | None:
     """The file of a scan as it is now; None for a signal in memory."""
-    return ScanFile(scan.path, scan.calibration, stamp_of(scan.path)) if scan.path is not None else None
+    return ScanFile(scan.path, scan.calibration, stamp_of(scan.path), scan.mended) if scan.path is not None else None
 
 
 def stamp_of(path: Path) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dpcurate.pattern_features import CLEAR_OF_BEAM, SPOT_SIGMA
 
@@ -58,18 +58,6 @@ def find_spots(electrons: Values, center_xy: Values, sigma_px: Values) -> Spots:
     return Spots(pattern, place, height, len(found))
 
 
-def without_faults(patterns: Values, faulty: NDArray[np.bool_]) -> Values:
-    """Patterns ``(n, h, w)`` whose faulty pixels have the mean of the sound ones among their 5 x 5 neighbours."""
-    if not faulty.any():
-        return patterns
-    sound = uniform_filter((~faulty).astype(float), 5)
-    mended = patterns.copy()
-    for pattern in mended:
-        around = uniform_filter(np.where(faulty, 0, pattern), 5) / np.maximum(sound, 1 / 25)
-        pattern[faulty] = around[faulty]
-    return mended
-
-
 def _spots(pattern: Values, center: Values, *, clear: float, blur: float) -> tuple[Values, Values]:
     """Places from the direct beam (m, 2) and heights (m,) of one pattern's spots."""
     smooth = gaussian_filter(pattern, blur)
@@ -94,13 +82,16 @@ def _spots(pattern: Values, center: Values, *, clear: float, blur: float) -> tup
 
 def ring_medians(image: Values, radius: Values) -> Values:
     """Median of the rings, one pixel wide, between which each pixel lies, by its radius, shaped as the image."""
-    ring = np.round(radius).astype(np.int64).ravel()
-    ordered = image.ravel()[np.lexsort((image.ravel(), ring))]
+    ring, values = np.round(radius).astype(np.int64).ravel(), image.ravel()
+    low = values.min()
+    step = 2 * (values.max() - low) + 1
+    ordered = np.sort(ring * step + (values - low))  # sorts by ring, then by value, without an index
     count = np.bincount(ring)
     there = np.flatnonzero(count)
     start = (np.cumsum(count) - count)[there]
-    lower, upper = ordered[start + (count[there] - 1) // 2], ordered[start + count[there] // 2]
-    return np.interp(radius, there, (lower + upper) / 2)
+    middle = ordered[start + (count[there] - 1) // 2] + ordered[start + count[there] // 2]
+    median = middle / 2 - there * step + low
+    return np.interp(radius, there, median)
 
 
 def _summit(before: Values, here: Values, after: Values) -> Values:

@@ -35,9 +35,11 @@ def steadied(scan: Scan, sample: ScanSample) -> tuple[Scan, dict[str, Any]]:
         said = f"patterns are not moved: the direct beam wanders by {wander:.2f} pixels."
         return scan, {"applied": False, "said": said, **measured}
     x, y = (float(part) for part in np.median(place[clear], axis=0))
+    faulty = tuple(np.flatnonzero(sample.faulty).tolist())
     moved = replace(
         scan,
-        patterns=steady(scan.patterns, (x, y)),
+        patterns=steady(scan.patterns, (x, y), faulty=faulty),
+        mended=faulty,
         calibration=scan.calibration.model_copy(update={"steadied_xy": (x, y)}),
     )
     said = f"each pattern is moved: the direct beam wanders by {wander:.2f} pixels."

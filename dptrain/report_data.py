@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dpcurate.crystal_maps import IndexResult, Truth, read_index, read_truth
+from dpcurate.crystal_maps import IndexResult, read_index
 from dpcurate.errors import InputError
 from dpcurate.scans import sha256_of
 from dpcurate.schema import SPLITS, Source
 from dpcurate.store import Dataset
+from dpcurate.truth import Truth, read_truth
 from dptrain.checkpoint import BEST
 from dptrain.config import CONFIG_FILE, TrainConfig, read_config
 from dptrain.predict import SUFFIX

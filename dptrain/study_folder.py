@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dpcurate.crystal_maps import IndexResult, Truth, read_truth, software_versions
+from dpcurate.crystal_maps import IndexResult, software_versions
 from dpcurate.errors import InputError
 from dpcurate.scans import sha256_of
+from dpcurate.truth import Truth, read_truth
 from dptrain.checkpoint import write_aside
 from dptrain.study_plan import STUDY_FILE, Protocol, Trial
 from dptrain.study_scores import METRICS

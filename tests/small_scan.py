@@ -8,12 +8,13 @@ from pathlib import Path
 import hyperspy.api as hs
 import numpy as np
 
-from dpcurate.crystal_maps import IndexResult, Truth, read_truth, software_versions, write_index
+from dpcurate.crystal_maps import IndexResult, software_versions, write_index
 from dpcurate.curate import build_dataset
 from dpcurate.grains import find_grains
 from dpcurate.orientations import about_z, multiply
 from dpcurate.recipe import Recipe, ScanRecipe, recipe_toml
 from dpcurate.scans import open_scan, sha256_of
+from dpcurate.truth import Truth, read_truth
 from dptrain.predict import predict_scan
 from dptrain.start import start
 from tests.crystals import LINIO2

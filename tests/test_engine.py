@@ -6,7 +6,6 @@ import torch
 
 from dpcurate.bad_patterns import unusable
 from dpcurate.conditions import InstrumentModel, SampleModel
-from dpcurate.crystal_maps import read_truth
 from dpcurate.engine import N_AZIMUTH, N_RADIUS, match_patterns, plate_spots, prepare_engine
 from dpcurate.library import zone_axis_rotations
 from dpcurate.matching import Matches, pack, unpack
@@ -17,6 +16,7 @@ from dpcurate.recipe import ScanRecipe, load_recipe
 from dpcurate.scans import Scan, open_scan
 from dpcurate.simulation_plan import Geometry, SimulationPlan, SimulationRecipe
 from dpcurate.simulator import draw, make_simulator, simulate
+from dpcurate.truth import read_truth
 from tests.crystals import BY_LAUE_GROUP, LINIO2, NICKEL
 
 SHAPE, SCALE, CENTER_XY, K_MAX, SPACING_DEG = (127, 127), 0.0208, (63.0, 63.0), 1.3, 3.0

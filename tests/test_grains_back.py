@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.grains_back import LEAST_PIXELS, grains_back, mean_orientation
-from dpcurate.crystal_maps import Truth
 from dpcurate.microstructure import voronoi
 from dpcurate.orientations import disorientation_deg, equivalents, multiply, random_uniform, turn_pattern
+from dpcurate.truth import Truth
 from tests.crystals import LINIO2, NICKEL
 from tests.index_results import index_result
 

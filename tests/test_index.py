@@ -12,12 +12,13 @@ from orix import io
 
 import dpcurate
 from dpcurate.cli import main
-from dpcurate.crystal_maps import read_index, read_truth, write_index
+from dpcurate.crystal_maps import read_index, write_index
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg, turn_pattern
 from dpcurate.pipeline import index_scan, match_scan, read_phases
 from dpcurate.recipe import Recipe, load_recipe, recipe_toml
 from dpcurate.scans import open_scan
+from dpcurate.truth import read_truth
 from tests.small_disk import small_disk
 
 CIF = str(Path("datasets/phases/LiNiO2.cif").resolve())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dpcurate.crystal_maps import read_index, read_truth
+from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
 from dpcurate.labels import pixel_splits
 from dpcurate.lookalike import confident_orientations, image_of, scan_behind, write_picture
@@ -14,6 +14,7 @@ from dpcurate.orientations import disorientation_deg
 from dpcurate.scans import open_scan
 from dpcurate.simulation_plan import SimulationPlan, SimulationRecipe
 from dpcurate.simulator import draw, make_simulator, simulate
+from dpcurate.truth import read_truth
 from tests.crystals import LINIO2, NICKEL
 from tests.small_scan import scan_of, small_index, wrong_labels
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from dpcurate.cli import main
-from dpcurate.crystal_maps import read_truth
 from dpcurate.errors import InputError
 from dpcurate.explained import Explained, spots_explained
 from dpcurate.preview import first_pixel, preview_scan, thinned
 from dpcurate.recipe import load_recipe
 from dpcurate.scans import open_scan
+from dpcurate.truth import read_truth
 from tests.crystals import LINIO2
 
 CIF = str(Path("datasets/phases/LiNiO2.cif").resolve())

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpcurate.crystal_maps import read_index, read_truth
+from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg
 from dpcurate.store import open_dataset
+from dpcurate.truth import read_truth
 from dptrain.report import report_run
 from dptrain.report_data import read_run
 from dptrain.reports import write_reports

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from dpcurate import cli
-from dpcurate.crystal_maps import read_truth
 from dpcurate.errors import InputError
 from dpcurate.microstructure import Specimen
 from dpcurate.recipe import load_recipe, read_recipe, recipe_toml
 from dpcurate.simulate_cli import parse_range
 from dpcurate.simulation_recipe import SimulatingRecipe
+from dpcurate.truth import read_truth
 
 
 def names(folder):

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpcurate.bad_patterns import without_faults
 from dpcurate.kinematic import kinematic_spots
 from dpcurate.orientation_sampling import uniform_in_zone
 from dpcurate.reflections import reflections
 from dpcurate.spot_geometry import explained, fit_radii, friedel_center, rounded, shells_of
-from dpcurate.spots import Spots, find_spots, ring_medians, without_faults
+from dpcurate.spots import Spots, find_spots, ring_medians
 from tests.crystals import LINIO2, NICKEL
 
 SCALE, FIRST_PX, REACH_PX = 0.021, 8.0, 60.0

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dpcurate.crystal_maps import read_index, read_truth
+from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
+from dpcurate.truth import read_truth
 from dptrain.cli import app
 from dptrain.study import open_study, run_study, take
 from dptrain.study_data import HELD_OUT, HELD_PIXELS, TRAINING, divide, groups

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpcurate.conditions import InstrumentModel, SampleModel
-from dpcurate.crystal_maps import read_truth
 from dpcurate.errors import InputError
 from dpcurate.grain_orientations import GrainModel
 from dpcurate.microstructure import Specimen, voronoi
@@ -22,6 +21,7 @@ from dpcurate.scans import open_scan
 from dpcurate.schema import Atom
 from dpcurate.simulation_plan import Geometry, SimulationPlan, SimulationRecipe
 from dpcurate.simulator import expected, make_simulator
+from dpcurate.truth import read_truth
 from dpcurate.virtual_scan import ALONG_THE_SCAN, drawn_pixels, expected_electrons, scan_conditions, simulate_scan
 from tests.crystals import LINIO2, NICKEL
 

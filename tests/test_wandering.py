@@ -84,5 +84,20 @@ def test_a_worker_that_opens_the_file_moves_the_patterns_too(wandering, tmp_path
     scan = scan_of(signal.data)
     found, _ = steadied(scan, sample_scan(scan))
     stated = {"flip": False}
-    there = ScanFile(path, found.calibration.model_copy(update=stated), stamp_of(path)).open()
+    there = ScanFile(path, found.calibration.model_copy(update=stated), stamp_of(path), found.mended).open()
     np.testing.assert_array_equal(there.patterns.compute(), found.patterns.compute())
+
+
+def test_hot_pixels_do_not_wander_with_the_beam(wandering):
+    patterns = patterns_around(wandering)
+    clean = np.asarray(steadied(scan_of(patterns), sample_scan(scan_of(patterns)))[0].patterns.compute())
+    hot = patterns.copy()
+    hot[..., 12, 50], hot[..., 40, 9] = 300, 700
+    scan = scan_of(hot)
+    found, report = steadied(scan, sample_scan(scan))
+    assert report["applied"]
+    assert {12 * SIZE + 50, 40 * SIZE + 9} <= set(found.mended)
+    moved = np.asarray(found.patterns.compute())
+    assert moved[..., 9:16, 47:54].max() < 20
+    assert moved[..., 37:44, 6:13].max() < 20
+    np.testing.assert_allclose(moved.mean(axis=(0, 1)), clean.mean(axis=(0, 1)), atol=1)

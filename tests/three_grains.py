@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from dpcurate.conditions import InstrumentModel, SampleModel
-from dpcurate.crystal_maps import read_truth
 from dpcurate.microstructure import Microstructure
 from dpcurate.orientations import random_uniform
 from dpcurate.simulation_plan import Geometry, SimulationRecipe
+from dpcurate.truth import read_truth
 from dpcurate.virtual_scan import simulate_scan
 from tests.candidates import jittered
 from tests.crystals import LINIO2
