@@ -21,6 +21,8 @@ from dpcurate.recipe import Recipe, recipe_toml
 from dpcurate.scans import Scan, open_scan, reading, sha256_of
 from dpcurate.schema import PhaseRecord
 from dptrain.checkpoint import Predictor, load_model
+from dptrain.compatible import check_reach
+from dptrain.data import reach_of
 from dptrain.launch import choose_device
 from dptrain.refine_proposals import Refined, check_atoms, refine_proposals
 from dptrain.runs import checkpoint_file
@@ -78,8 +80,9 @@ def predict_scan(
     Raises
     ------
     InputError
-        No checkpoint, or one of another model; a scan that cannot be read, has no calibration or not one usable
-        pattern; ``out`` exists or is no index; phases without atoms where ``refine`` needs them.
+        No checkpoint, or one of another model; a scan that cannot be read, has no calibration, shows much less than
+        the network looks at or has not one usable pattern; ``out`` exists or is no index; phases without atoms where
+        ``refine`` needs them.
     """
     predictor = load_model(checkpoint, choose_device(device))
     file = checkpoint_file(checkpoint)
@@ -88,6 +91,7 @@ def predict_scan(
     if refine:
         check_atoms(predictor.phases, what=str(file))
     scan = open_scan(scan_path, recipe.scan)
+    check_scan_reach(predictor, scan)
     start = time.perf_counter()
     answers = network_answers(predictor, scan, n_best=recipe.matching.n_best)
     usable(answers.skipped, name=scan.name)
@@ -113,6 +117,15 @@ def predict_scan(
     rotation_deg = scan.calibration.rotation_deg
     result = to_index(answers, predictor.phases, recipe, rotation_deg=rotation_deg, info=info, refined=refined)
     return replace(result, folder=write_index(result, out, recipe_toml=recipe_toml(recipe)))
+
+
+def check_scan_reach(predictor: Predictor, scan: Scan) -> None:
+    """InputError when a scan's patterns reach much less far than the network looks; see ``compatible.check_reach``."""
+    calibration, shape = scan.calibration, scan.patterns.shape[2:]
+    k_max = predictor.config.input.k_max
+    assert k_max is not None, "a trained network has looked at patterns"
+    reach = reach_of(np.array([calibration.center_xy]), np.array([calibration.scale_inv_angstrom]), shape)
+    check_reach(reach, k_max, what=scan.name, size=shape)
 
 
 def network_answers(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool = True) -> Answers:

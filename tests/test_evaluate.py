@@ -11,11 +11,13 @@ from dpcurate.orientations import disorientation_deg
 from dpcurate.schema import Source
 from dpcurate.store import open_dataset
 from dptrain.boundaries import EXACT, FARTHEST_PX, LISTED, boundary_distance_px, grain_map
-from dptrain.checkpoint import load_model
+from dptrain.checkpoint import load_model, save_model
 from dptrain.cli import main
 from dptrain.compatible import check_reach, phase_numbers
+from dptrain.config import HeadConfig
 from dptrain.evaluate import EVERY, RECORD, TABLE, evaluate
 from dptrain.evaluate_scores import METRICS, intervals, quantile_edges
+from dptrain.heads import build_head
 from dptrain.runs import open_run_dataset
 from tests.conftest import CUBIC, TRIGONAL
 from tests.small_scan import small_run
@@ -112,6 +114,20 @@ def test_another_phase_another_reach_or_no_pattern_is_one_sentence_and_exit_code
         assert error.startswith("error: ")
         assert words in error
         assert len(error.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_whose_weights_are_of_another_head_is_one_sentence_and_exit_code_2(run, dataset, tmp_path, capsys):
+    saved = load_model(run)
+    other = saved.config.model_copy(update={"head": HeadConfig(name="rotation")})
+    head = build_head(saved.phases, other.head)
+    save_model(tmp_path / "other.safetensors", saved.network, head=head, config=other, phases=saved.phases)
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(tmp_path / "other.safetensors"), str(dataset.path), "--device", "cpu"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'other.safetensors'}: does not fit its model cnn: ")
+    assert "instead of" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_phases_are_known_by_their_structure_in_any_order():

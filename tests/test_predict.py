@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from dpcurate.orientations import disorientation_deg, turn_pattern
 from dpcurate.recipe import Recipe, ScanRecipe, parse_center
 from dpcurate.scans import open_scan, sha256_of
 from dptrain.checkpoint import load_model
+from dptrain.cli import main
 from dptrain.extras import require
 from dptrain.predict import network_answers, predict_scan, rival_probability, to_index
 from tests.small_disk import small_disk
@@ -110,9 +112,22 @@ def test_a_prediction_goes_to_a_relative_folder(run, scan_path, tmp_path, monkey
 
 def test_a_scan_without_one_usable_pattern_is_refused(run, tmp_path):
     np.save(tmp_path / "empty.npy", np.zeros((2, 3, 32, 32), np.uint16))
-    given = ScanRecipe(beam_energy_kev=200, scale_inv_angstrom=0.02, center_xy=(16, 16))
+    given = ScanRecipe(beam_energy_kev=200, scale_inv_angstrom=0.09, center_xy=(16, 16))
     with pytest.raises(InputError, match=r"empty.npy: none of its 6 patterns can be used \(6 empty\)"):
         predict_scan(run, tmp_path / "empty.npy", Recipe(scan=given), out=tmp_path / "x", device="cpu")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_scan_that_shows_less_than_the_network_looks_at_is_one_sentence_and_exit_code_2(run, tmp_path, capsys):
+    np.save(tmp_path / "near.npy", np.ones((2, 3, 32, 32), np.uint16))
+    options = ["--scale", "0.02", "--center", "16,16", "--beam-energy", "200", "--out", str(tmp_path / "x")]
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(run), str(tmp_path / "near.npy"), *options])
+    assert end.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(
+        r"error: .*near.npy: its patterns \(32 x 32 pixels\) reach 0.3 1/Å .* Check scale and centre", error
+    )
     assert not (tmp_path / "x").exists()
 
 
