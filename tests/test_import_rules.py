@@ -16,6 +16,7 @@ FOR_TRAINING = (
     "dpcurate.counters",
     "dpcurate.schema",
     "dpcurate.store",
+    "dpcurate.index_arrays",
     "dpcurate.orientations",
     "dpcurate.orientation_sampling",
     "dpcurate.reflections",
