@@ -15,11 +15,13 @@ from dptrain.interruption import STOPPED
 
 torch.set_num_threads(1)  # several workers of pytest share the cores
 
-EXACT, LATER = 2e-4, 2e-2
+EXACT, LATER = 2e-4, 2e-3
 """Relative difference in loss that another order of sums may make in the first two epochs, and later: it begins at 1e-7
-and grows about tenfold an epoch in so small a network. That the samples are the same is told from their sums."""
+and grows with every step in so small a network, to 2e-4. That the samples are the same is told from their sums."""
 
-OPTIONS = ("--epochs", "6", "--batch-size", "16", "--input-size", "32", "--ema-decay", "0.9", "--device", "cpu")
+SMALL = ("--batch-size", "16", "--input-size", "32", "--ema-decay", "0.9", "--device", "cpu")
+OPTIONS = ("--epochs", "6", "--learning-rate", "2e-4", *SMALL)
+"""At the model's own rate rounding grows faster: on some processors to 6e-4 within two epochs."""
 
 
 @pytest.fixture(scope="module")
