@@ -3,6 +3,7 @@
 A head says what a network's outputs mean. It has no weights; what it must remember is saved with the network.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from dpcurate.schema import PhaseRecord
 from dptrain.config import HeadConfig
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Base of all heads. A subclass sets ``n_outputs`` and ``guess_error``, and gives ``error`` and ``answers``.
 
     ``guess_error`` is the error of outputs that say nothing. ``orders`` tells of each output how it turns with the
@@ -27,13 +28,13 @@ class Head(nn.Module):
         super().__init__()
         self.loss_name = config.loss
 
+    @abstractmethod
     def error(self, outputs: Tensor, orientation: Tensor, phase_id: Tensor) -> Tensor:
         """Plain error of each pattern's outputs, ``(B,)``, at least 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self, outputs: Tensor, *, n_best: int) -> tuple[Tensor, Tensor, Tensor]:
         """As ``decode``, from outputs in float32."""
-        raise NotImplementedError
 
     def loss(self, outputs: Tensor, orientation: Tensor, phase_id: Tensor) -> Tensor:
         """Loss of each pattern, ``(B,)``, in float32 outside autocast.
@@ -93,13 +94,13 @@ class RegressionHead(Head):
         """Proper rotations of a phase's Laue group, float64 ``(n_symmetry, 4)``."""
         return self.get_buffer(f"symmetry_{phase}")
 
+    @abstractmethod
     def phase_error(self, phase: int, values: Tensor, orientation: Tensor) -> Tensor:
         """Error ``(B,)`` of one phase's outputs ``(B, width)`` for labels ``(B, 4)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def phase_answers(self, phase: int, values: Tensor, *, n_best: int) -> tuple[Tensor, Tensor]:
         """Orientations ``(B, k, 4)`` and confidences ``(B, k)``, from one phase's outputs; any k."""
-        raise NotImplementedError
 
     def error(self, outputs: Tensor, orientation: Tensor, phase_id: Tensor) -> Tensor:
         """Error of the label's own phase's numbers, and the cross-entropy of the phase."""
