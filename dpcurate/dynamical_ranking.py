@@ -2,8 +2,8 @@
 
 Variants of a nearly cubic crystal put their spots at the same places, and what kinematical theory says of their
 intensities differs less than it is wrong. Bloch waves tell them apart where anything does. A search on a grid of
-tilts and thicknesses, by the correlation of square roots of intensities, finds where to look; the likelihood of the
-counts decides, after a climb on ever finer grids.
+tilts and thicknesses, by the correlation of square roots of intensities, finds where to look; from there the likelihood
+of the counts climbs on ever finer grids, and decides.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpcurate.correlate import pattern_harmonics
-from dpcurate.likelihood import log_likelihood, marginal_likelihood, near_spots, ring_background
+from dpcurate.likelihood import log_likelihood, ring_background
 from dpcurate.orientations import Array, multiply, turn_pattern
 from dpcurate.picture_reading import picture_place, read_between, spot_norms
 from dpcurate.polar import prepare, to_polar
 from dpcurate.refine import PICTURE_ANGLES, spot_pictures, tilts
 from dpcurate.scattering import ScatteringTable
-from dpcurate.spot_models import MODEL_POWER, N_HARMONICS, Ranker, drawn_spots, spot_places, strongest_spots, turned
+from dpcurate.spot_models import MODEL_POWER, N_HARMONICS, Ranker, spot_places, strongest_spots, turned
 
 THICKNESSES_ANGSTROM = np.arange(100.0, 801.0, 50.0)
 """Of the search. Fringes of LiNiO2 are about as wide."""
@@ -37,8 +37,11 @@ SPREAD_SPARE_DEG = 0.5
 TURNS = torch.arange(-2, 3)
 """In-plane angles of the search, in steps of a spot picture (0.7 degrees)."""
 
-DRAWN, CLIMBED = 60, 2
-"""Of the points of the search: the best by correlation are drawn, and the likeliest of these climb."""
+DRAWN, CLIMBED = 60, 1
+"""Of the points of the search: the best by correlation are drawn, and the likeliest of these climbs.
+
+One climb may end on another fringe of the thickness. Two cost twice as much and decided grains no better.
+"""
 
 CLIMB = ((0.125, 25.0, 0.2, 0.3), (0.0625, 12.0, 0.1, 0.15), (0.04, 8.0, 0.06, 0.08))
 """Steps of tilt and thickness, in-plane angle, and the pattern's centre, one round each; degrees, Angstrom, pixels."""
@@ -77,14 +80,10 @@ def judge(
         for rival, phase, spread in zip(orientation, phase_id, spread_deg, strict=True)
     ]
     background = ring_background(counts, center_xy=ranker.center_xy)
+    seen = [_Seen(*pattern, float(pattern[0].sum())) for pattern in zip(counts, background, strict=True)]
     fits = [
-        _fitted(
-            ranker,
-            counts[p],
-            background[p],
-            [(points[p], phase) for points, phase in zip(found, phase_id, strict=True)],
-        )
-        for p in range(len(counts))
+        [_fitted(ranker, ranker.tables[phase], one, points[p]) for points, phase in zip(found, phase_id, strict=True)]
+        for p, one in enumerate(seen)
     ]
     return Judgement(
         log_likelihood=np.array([[fit.log_likelihood for fit in row] for row in fits]),
@@ -149,56 +148,54 @@ def _search(
     ]
 
 
-def _fitted(ranker: Ranker, counts: Tensor, background: Tensor, rivals: list[tuple[_Points, int]]) -> list[_Fit]:
-    """Every rival's best fit to one pattern (h, w), all judged on the same pixels."""
-    dose = float(counts.sum())
-    drawn = [drawn_spots(ranker, points.q, points.intensity * dose) for points, _ in rivals]
-    near = near_spots(torch.stack([images.amax(dim=0) for images in drawn]), background, ranker.counted)
-    seen = _Seen(counts, background, near, dose)
-    fits = []
-    for (points, phase), images in zip(rivals, drawn, strict=True):
-        likely = log_likelihood(counts[near], background[near], images[:, near]).topk(min(CLIMBED, len(images))).indices
-        table = ranker.tables[phase]
-        climbed = [_climbed(ranker, table, seen, points.orientation[k], float(points.thickness[k])) for k in likely]
-        fits.append(max(climbed, key=lambda fit: fit.log_likelihood))
-    return fits
-
-
 @dataclass(frozen=True)
 class _Seen:
-    """One pattern (h, w), its background, the pixels near spots, and its electrons."""
+    """One pattern (h, w), its background, and its electrons."""
 
     counts: Tensor
     background: Tensor
-    near: Tensor
     dose: float
 
 
+def _fitted(ranker: Ranker, table: ScatteringTable, seen: _Seen, points: _Points) -> _Fit:
+    """A rival's best fit to one pattern."""
+    likely = _log_likelihood(ranker, seen, points.q, points.intensity).topk(min(CLIMBED, len(points.q))).indices
+    climbed = [_climbed(ranker, table, seen, points.orientation[k], float(points.thickness[k])) for k in likely]
+    return max(climbed, key=lambda fit: fit.log_likelihood)
+
+
+def _log_likelihood(
+    ranker: Ranker, seen: _Seen, q: Tensor, intensity: Tensor, *, shift_px: Tensor | None = None
+) -> Tensor:
+    """Of spots q (n, k, 2) with shares of the beam (n, k), (n,)."""
+    return log_likelihood(
+        seen.counts,
+        seen.background,
+        spot_places(ranker, q, shift_px=shift_px),
+        intensity.float() * seen.dose,
+        sigma_px=ranker.sigma_px,
+        counted=torch.as_tensor(ranker.counted),
+    )
+
+
 def _climbed(ranker: Ranker, table: ScatteringTable, seen: _Seen, orientation: Array, thickness: float) -> _Fit:
-    """Step by step to a better tilt and thickness, then in-plane angle, then centre; judged where that ends."""
+    """Step by step to a better tilt and thickness, then in-plane angle, then centre."""
     shift = torch.zeros(2)
-
-    def best_of(q: Tensor, intensity: Tensor, shift_px: Tensor) -> int:
-        images = drawn_spots(ranker, q, intensity * seen.dose, shift_px=shift_px)[..., seen.near]
-        return int(log_likelihood(seen.counts[seen.near], seen.background[seen.near], images.flatten(0, -2)).argmax())
-
+    likely = torch.zeros(0)
     for tilt_deg, thickness_step, turn_step, shift_step in CLIMB:
         nodes = multiply(orientation, tilts(_square(tilt_deg, tilt_deg)))
         thicknesses = np.maximum(thickness + thickness_step * np.array([-1.0, 0.0, 1.0]), THICKNESSES_ANGSTROM[0] / 2)
         q, intensity = strongest_spots(ranker, table, nodes, thicknesses)
-        node, at = divmod(best_of(q[:, None].expand(-1, 3, -1, -1), intensity, shift), 3)
+        everywhere = q.repeat_interleave(len(thicknesses), dim=0)
+        likely = _log_likelihood(ranker, seen, everywhere, intensity.flatten(0, 1), shift_px=shift)
+        node, at = divmod(int(likely.argmax()), len(thicknesses))
+        spots = intensity[node, at][None]
         turns = torch.arange(-2, 3) * turn_step
-        turn = best_of(turned(q[node].expand(5, -1, -1), turns), intensity[node, at], shift)
+        turned_q = turned(q[node].expand(len(turns), -1, -1), turns)
+        turn = int(_log_likelihood(ranker, seen, turned_q, spots.expand(len(turns), -1), shift_px=shift).argmax())
         orientation, thickness = turn_pattern(nodes[node], float(turns[turn])), float(thicknesses[at])
-        q = turned(q[node][None], turns[turn : turn + 1])
         shifts = shift + torch.as_tensor(_square(shift_step, shift_step), dtype=torch.float32)
-        shift = shifts[best_of(q.expand(9, -1, -1), intensity[node, at], shifts[:, None])]
-    likelihood = marginal_likelihood(
-        seen.counts,
-        seen.background,
-        spot_places(ranker, q[0], shift_px=shift),
-        intensity[node, at].float() * seen.dose,
-        sigma_px=ranker.sigma_px,
-        counted=torch.as_tensor(ranker.counted),
-    )
-    return _Fit(likelihood, orientation, thickness)
+        still = turned_q[turn].expand(len(shifts), -1, -1)
+        likely = _log_likelihood(ranker, seen, still, spots.expand(len(shifts), -1), shift_px=shifts[:, None])
+        shift = shifts[likely.argmax()]
+    return _Fit(float(likely.max()), orientation, thickness)

@@ -40,11 +40,14 @@ from dpcurate.simulator import USUAL_U_ISO_ANGSTROM2
 from dpcurate.spot_models import Ranker, make_ranker
 from dpcurate.workers import Workers, affordable_threads
 
-SITES, SITES_AT_ONCE = 96, 6
+SITES, SITES_AT_ONCE = 12, 6
 """Pixels at which a grain is looked at again, at most, and how many before rivals are given up."""
 
 SITE_SAY = 10.0
 """Most that one site counts against a rival, in natural logarithms: more may be a fit that went astray."""
+
+MATCHING_SAY = 400.0
+"""What pooled scores say: so much for a score that is behind by all of the best one. Together they count as a site."""
 
 SUREST = 5.0
 """A rival that is behind by so many standard errors is given up."""
@@ -153,13 +156,15 @@ def ranker_of(
 def judged(ranker: Ranker, read: Callable[[NDArray[np.int64]], Tensor], case: Undecided) -> Judged:
     """Which rival of a grain is right, how sure that is, and the grain's orientation.
 
-    ``read`` gives the patterns (s, h, w) of sites (s, 2). Rivals far behind are given up after a few sites. Sure is the
-    lead before the next rival in standard errors, at most `SUREST`.
+    ``read`` gives the patterns (s, h, w) of sites (s, 2). What matching says of the rivals counts as one site more.
+    Rivals far behind are given up after a few sites. Sure is the lead before the next rival in standard errors, at most
+    `SUREST`.
     """
     rivals, alive = case.rivals, np.arange(len(case.rivals.score))
     if len(alive) == 1:
         return 0, SUREST, rivals.orientation[0].tolist()
-    says, fits = np.zeros((0, len(alive))), np.zeros((0, len(alive), 4))
+    says = np.maximum(MATCHING_SAY * (rivals.score / rivals.score.max() - 1), -SITE_SAY)[None]
+    fits = np.zeros((0, len(alive), 4))
     for first in range(0, len(case.sites), SITES_AT_ONCE):
         counts = read(case.sites[first : first + SITES_AT_ONCE])
         found = judge(
@@ -182,7 +187,7 @@ def judged(ranker: Ranker, read: Callable[[NDArray[np.int64]], Tensor], case: Un
 
 
 def _lead(says: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the best rival is ahead of each over all sites (s, r), in standard errors; 0 for itself, (r,)."""
+    """How far the best rival is ahead of each over all that was said (s, r), in standard errors; 0 for itself, (r,)."""
     best = says.sum(axis=0).argmax()
     ahead = says[:, best : best + 1] - says
     scatter = np.sqrt(np.square(ahead - ahead.mean(axis=0)).sum(axis=0) + LEAST_SCATTER**2)

