@@ -50,10 +50,8 @@ def create_array(
     """A new sharded array in ``folder/name``, with the dimension names and attributes of the format."""
     _not_forked()
     is_patterns = name == "patterns"
-    rows, inner_rows = patterns_per_shard, 1
-    if not is_patterns:
-        rows = patterns_per_shard * LABELS_PER_PATTERN
-        inner_rows = math.gcd(rows, LABELS_PER_CHUNK)  # whole chunks fill a shard
+    rows = rows_in_file(name, patterns_per_shard)
+    inner_rows = 1 if is_patterns else math.gcd(rows, LABELS_PER_CHUNK)  # whole chunks fill a shard
     inner = {
         "chunk_shape": [inner_rows, *shape[1:]],
         "codecs": [_bytes(), _blosc(dtype), {"name": "crc32c"}],
@@ -103,6 +101,11 @@ def read_rows(array: ts.TensorStore, rows: NDArray[np.integer] | slice, *, folde
         return np.asarray(array[rows].read().result())
     except ValueError as error:
         raise InputError(_where(error, folder, rows_per_shard=rows_per_shard(array))) from error
+
+
+def rows_in_file(name: str, patterns_per_shard: int) -> int:
+    """How many rows of an array go into one file."""
+    return patterns_per_shard * (1 if name == "patterns" else LABELS_PER_PATTERN)
 
 
 def rows_per_shard(array: ts.TensorStore) -> int:

@@ -48,7 +48,7 @@ def test_verify_says_that_all_is_as_written_or_what_is_not(root):
     shard = next(root.glob("tiny/*/scale/c/0"))
     shard.write_bytes(b"0" * shard.stat().st_size)
     failed = run("verify", "tiny", "--root", root)
-    assert f"{shard}: damaged, its content is not what was written." in failed.stdout
+    assert f"{shard}: damaged, its content is not what was written (patterns 0 to 59)." in failed.stdout
     assert isinstance(failed.exception, InputError)
     assert "not as written (files: 1)" in str(failed.exception)
 

@@ -27,7 +27,7 @@ def test_no_flipped_bit_of_a_shard_is_read_as_data(original, tmp_path_factory, p
     flip(shard, int(place * shard.stat().st_size), bit)
     with pytest.raises(InputError, match="patterns/c/0/0/0: the shard is damaged"):
         store.open_dataset(copy).patterns(np.arange(60))
-    assert store.verify(copy) == [f"{shard}: damaged, its content is not what was written."]
+    assert store.verify(copy) == [f"{shard}: damaged, its content is not what was written (patterns 0 to 59)."]
 
 
 def test_a_damaged_pattern_is_named_and_the_others_can_be_read(write, tmp_path):
@@ -66,14 +66,24 @@ def test_a_damaged_label_names_its_file(dataset):
         store.open_dataset(dataset).read("orientation")
 
 
+def test_verify_names_the_patterns_of_a_damaged_shard(write, tmp_path):
+    path = write(tmp_path, noise(1100))
+    flip(path / "patterns/c/1/0/0", 5)
+    os.truncate(path / "confidence/c/0", 10)
+    first, second = store.verify(path)
+    assert first.startswith(f"{path}/confidence/c/0: 10 bytes instead of ")
+    assert first.endswith(" (patterns 0 to 1099).")
+    assert second.endswith("patterns/c/1/0/0: damaged, its content is not what was written (patterns 1024 to 1099).")
+
+
 def test_verify_names_what_is_damaged_missing_and_extra(dataset):
     assert store.verify(dataset) == []
     flip(dataset / "scale/c/0", 3)
     (dataset / "split/c/0").unlink()
     (dataset / "patterns/note.txt").write_text("mine")
     assert [problem.removeprefix(f"{dataset}/") for problem in store.verify(dataset)] == [
-        "scale/c/0: damaged, its content is not what was written.",
-        "split/c/0: missing.",
+        "scale/c/0: damaged, its content is not what was written (patterns 0 to 59).",
+        "split/c/0: missing (patterns 0 to 59).",
         "patterns/note.txt: extra, not a file of this dataset.",
     ]
 
