@@ -40,7 +40,7 @@ TURNS = torch.arange(-2, 3)
 DRAWN, CLIMBED = 60, 1
 """Of the points of the search: the best by correlation are drawn, and the likeliest of these climbs.
 
-One climb may end on another fringe of the thickness. Two cost twice as much and decided grains no better.
+One climb may end on another fringe of the thickness. Two cost twice as much, and decided 15 grains alike.
 """
 
 CLIMB = ((0.125, 25.0, 0.2, 0.3), (0.0625, 12.0, 0.1, 0.15), (0.04, 8.0, 0.06, 0.08))

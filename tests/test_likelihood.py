@@ -96,11 +96,10 @@ def test_spots_are_scaled_as_fits_best_within_limits():
     assert (far < found[1] - 5).all()
 
 
-def test_it_is_the_normal_density_of_square_roots_whose_spots_are_wrong_by_shares():
+@pytest.mark.parametrize("apart_px", [30.0, 3.0, 1.5, 0.0])
+def test_it_is_the_normal_density_of_square_roots_whose_spots_are_wrong_by_shares(apart_px):
     rng = np.random.default_rng(0)
-    place = torch.tensor(
-        [[14.2, 12.7], [40.6, 20.1], [30.3, 50.4]]
-    )  # far apart: spots that overlap count by themselves
+    place = torch.tensor([[14.2, 12.7], [40.6, 20.1], [40.6 + apart_px, 20.1]])
     electrons = torch.tensor([400.0, 900.0, 250.0])
     where = torch.as_tensor(rng.random(SHAPE) < 0.8)
     counts = counted(background() + drawn(place, electrons * torch.tensor([1.2, 0.85, 1.05])), 1)

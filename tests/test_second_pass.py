@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import hyperspy.api as hs
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from dpcurate import scattering, second_pass
-from dpcurate.consensus import NEIGHBOURS, OWN_WINNER, SHARE
+from dpcurate.consensus import NEIGHBOURS, OWN_WINNER, SHARE, from_neighbours, undecided
 from dpcurate.errors import InputError
 from dpcurate.orientations import disorientation_deg, turn_pattern
 from dpcurate.pipeline import index_scan, match_scan, outermost, read_phases
@@ -119,6 +120,41 @@ def test_parts_of_the_second_pass_can_be_left_out(three):
     assert "judged_by_dynamics" not in found.info["neighbours"]
     assert found.source.max() == 1
     assert (found.weight == 1).all()
+
+
+@pytest.fixture(scope="module")
+def undecided_grain(matched):
+    """What judges patterns, what reads them, and a grain with rivals that score alike."""
+    scan, matches, skipped, phases, chosen = matched
+    kind = chosen.grains.model_dump()
+    found = from_neighbours(matches, skipped, phases, **kind)
+    regions, cases = undecided(found, matches, phases, min_pixels=chosen.grains.min_pixels, sites=3)
+    case = next(case for case in cases if len(case.rivals.score) > 1)
+    ranker = second_pass.ranker_of(scan, phases, chosen, k_max=outermost(scan, chosen))
+    return ranker, partial(second_pass._site_patterns, scan, regions.grain_id), case
+
+
+def with_rivals(case, orientation, score):
+    first = np.zeros(len(score), int)
+    rivals = replace(case.rivals.chosen(first), orientation=np.array(orientation), score=np.array(score, np.float32))
+    return replace(case, rivals=rivals)
+
+
+def test_matching_decides_between_rivals_that_dynamics_finds_equal(undecided_grain):
+    ranker, read, case = undecided_grain
+    same = case.rivals.orientation[[0, 0]]
+    for score, better in (((0.98, 1.0), 1), ((1.0, 0.98), 0)):
+        winner, lead, _ = second_pass.judged(ranker, read, with_rivals(case, same, score))
+        assert winner == better
+        assert 0 < lead < 1
+
+
+def test_dynamics_outvotes_a_pooled_score_that_is_a_bit_better(undecided_grain):
+    ranker, read, case = undecided_grain
+    winner, _, _ = second_pass.judged(ranker, read, case)
+    right = case.rivals.orientation[winner]
+    wrong = turn_pattern(right, 15.0)
+    assert second_pass.judged(ranker, read, with_rivals(case, [wrong, right], (1.0, 0.98)))[0] == 1
 
 
 def test_verdicts_are_kept_and_not_given_again(matched, tmp_path, monkeypatch):
