@@ -59,7 +59,7 @@ def page(markdown: str, pictures: Mapping[str, Sequence[Picture]]) -> str:
 
 def _blocks(markdown: str) -> str:
     """Paragraphs, tables and code of Markdown as HTML."""
-    found = re.findall(r"```\w*\n(.*?)```|((?:^\|.*\n?)+)|((?:^(?!\||```).+\n?)+)", markdown, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"```\w*\n([\s\S]*?)```|((?:^\|.*\n?)+)|((?:^(?!\||```).+\n?)+)", markdown, re.MULTILINE)
     html = []
     for code, table, text in found:
         if code:
@@ -67,7 +67,7 @@ def _blocks(markdown: str) -> str:
         elif table:
             html.append(_table(table))
         elif text.strip():
-            html += [f"<p>{_inline(part)}</p>" for part in re.split(r"\n\s*\n", text.strip())]
+            html.append(f"<p>{_inline(text.strip())}</p>")
     return "\n".join(html)
 
 

@@ -125,8 +125,8 @@ def _maps_part(scan: ScanEvidence, folder: Path) -> str:
             draw.score_map(path, answer.confidence, title=f"confidence, {name}", step_nm=step)
             confidence.append(html.Picture(path, f"Confidence, {name}"))
     trust = (
-        "How sure each answer is of itself, 0 to 1. Labels: from reliability, correlation and agreement with the "
-        "neighbours. Network: the probability it gives to orientations around its answer. The two scales differ."
+        "How sure each answer is of itself, 0 to 1. Labels: the probability to be within 3 degrees of the truth. "
+        "Network: the probability it gives to orientations around its answer. The two scales differ."
     )
     return html.section(
         f"Scan {scan.name}: maps",

@@ -236,6 +236,7 @@ def test_the_counts_add_up_and_the_card_tells_them(index, tmp_path):
     assert counts["pixels of the scans"] == MAP[0] * MAP[1] == dropped + counts["kept"]
     assert counts["dropped, not indexed"] == 3
     assert counts["kept"] + counts["simulated"] == dataset.n
+    assert f"<td>kept</td><td>{counts['kept']}</td>" in (dataset.path / "card.html").read_text()
     card = (dataset.path / "card.md").read_text()
     assert f"| kept | {counts['kept']} |" in card
     assert "| 0.9 to 1.0 |" in card
