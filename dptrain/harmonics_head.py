@@ -30,7 +30,7 @@ STEPS, TERMS = 6, 8
 LARGEST_STEP_DEG = 45.0
 """Times the highest degree: within it the series is good to 1e-6."""
 
-LEAST_STARTS = 4
+LEAST_STARTS = 8
 """Maxima that are climbed even for one answer: which is highest is told on the top, not on the grid."""
 
 

@@ -34,9 +34,13 @@ def slow(tmp_path):
 
 
 def start(arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    """The command as started from a terminal; tests run in the background hand on that interrupts are ignored."""
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments], stderr=subprocess.PIPE, env=environment, text=True
+        [sys.executable, "-c", COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
