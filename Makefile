@@ -10,8 +10,9 @@ PYTHON ?= python3
 SCAN ?= tests/data/demo.hspy
 PHASE ?= datasets/phases/LiNiO2.cif
 MIN_CONFIDENCE ?= 0.8
-SIMULATED ?= 2000
-EPOCHS ?= 36
+SIMULATED ?= 4000
+EPOCHS ?= 24
+INPUT_SIZE ?= 64
 SEED ?= 0
 DEMO ?= demo
 TEST_PROCESSES ?= 2
@@ -55,7 +56,7 @@ demo: $(ENV)
 	$(BIN)/dpcurate build-dataset $(DEMO)/demo.index --name demo --min-confidence $(MIN_CONFIDENCE) \
 	  --simulated $(SIMULATED) --like --seed $(SEED) --root $(DEMO)/datasets > $(DEMO)/.dataset
 	$(BIN)/dptrain run --model cnn --dataset "$$(tail -n 1 $(DEMO)/.dataset)" --epochs $(EPOCHS) --seed $(SEED) \
-	  --runs $(DEMO)/runs --name demo
+	  --input-size $(INPUT_SIZE) --runs $(DEMO)/runs --name demo
 	$(BIN)/dptrain predict $(DEMO)/runs/demo $(SCAN)
 	$(BIN)/dptrain report $(DEMO)/runs/demo
 	@echo; echo "Made in $$(( $$(date +%s) - $$(cat $(DEMO)/.started) )) seconds. Everything lies in $(DEMO)/:"

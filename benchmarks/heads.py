@@ -1,4 +1,4 @@
-"""Which head and which frame learn orientations from the fewest patterns: all of them on the same simulated ones.
+"""Which network, head and frame learn orientations from the fewest patterns: all of them on the same simulated ones.
 
 Example: python benchmarks/heads.py --phase datasets/phases/LiNiO2.cif --out heads
 The patterns are simulated once, into the folder `--out`, and shown again with other turns and mirrors in every epoch.
@@ -8,6 +8,7 @@ Orientations are uniform, so a guess is known. Held-out patterns are other numbe
 import argparse
 import csv
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ FIRST_TEST = 2**30
 """Samples from this number on are kept for testing."""
 
 COLUMNS = (
-    *("physics", "input", "head", "loss", "seed", "shown", "seconds", "patterns_per_s", "million_weights"),
+    *("model", "physics", "input", "head", "loss", "seed", "shown", "seconds", "patterns_per_s", "million_weights"),
     *("median_deg", "within_3", "within_10", "confident_half_within_3", "best_5_within_3"),
 )
 
@@ -75,20 +76,29 @@ class Learner:
     """One network with one head and one frame."""
 
     def __init__(
-        self, phase: PhaseRecord, data: dict[str, np.ndarray], *, head: HeadConfig, frame: str, seed: int, shown: int
+        self,
+        phase: PhaseRecord,
+        data: dict[str, np.ndarray],
+        *,
+        model: str,
+        head: HeadConfig,
+        frame: str,
+        seed: int,
+        shown: int,
     ) -> None:
-        """``data`` as ``simulated`` gives it; ``shown``: patterns in the whole training."""
+        """``data`` as ``simulated`` gives it; ``shown``: patterns in the whole training. The rate is the model's."""
         torch.manual_seed(seed)
         size = data["train_counts"].shape[-1]
         self.phase, self.data, self.seed, self.shown = phase, data, seed, shown
         self.input = InputConfig(size=size, frame=frame, k_max=K_MAX)
         self.batch = 64
         self.head = build_head([phase], head)
-        config = model_config("cnn").model_copy(update={"input": self.input, "head": head})
+        config = model_config(model).model_copy(update={"input": self.input, "head": head})
         network = build_network(config, n_outputs=self.head.n_outputs, orders=self.head.orders)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=2e-3, weight_decay=0.05)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 2e-3, total_steps=shown // self.batch + 1)
+        rate, steps = config.learning_rate, shown // self.batch + 1
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=config.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rate, total_steps=steps)
 
     def frames(self, counts: np.ndarray, change: object) -> torch.Tensor:
         """Network input of patterns in counts."""
@@ -146,7 +156,7 @@ class Learner:
 
 
 def draw_curves(path: Path) -> None:
-    """Draw the table as PNG beside it: a line for each head, frame and seed with the plain loss; a row a theory."""
+    """Draw the table as PNG beside it: a line for each network, head, frame and seed, plain losses; a row a theory."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -154,15 +164,19 @@ def draw_curves(path: Path) -> None:
 
     with path.open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["loss"] == "plain"]
+    networks = list(dict.fromkeys(row["model"] for row in rows))
     theories = list(dict.fromkeys(row["physics"] for row in rows))
     figure, every = plt.subplots(len(theories), 2, figsize=(10, 4 * len(theories)), squeeze=False)
     for axes, physics in zip(every, theories, strict=True):
         here = [row for row in rows if row["physics"] == physics]
-        for key in sorted({(row["head"], row["input"], row["seed"]) for row in here}):
-            mine = [row for row in here if (row["head"], row["input"], row["seed"]) == key]
+        for key in dict.fromkeys(tuple(row[name] for name in ("model", "head", "input", "seed")) for row in here):
+            model, head, frame, seed = key
+            mine = [row for row in here if (row["model"], row["head"], row["input"], row["seed"]) == key]
             seen = [float(row["shown"]) / 1e3 for row in mine]
-            style = {"color": f"C{HEADS.index(key[0].split()[0])}", "ls": "-" if key[1] == "polar" else "--", "lw": 1.4}
-            label = f"{key[0]}, {key[1]}" if key[2] == here[0]["seed"] else None
+            colour = networks.index(model) if len(networks) > 1 else HEADS.index(head.split()[0])
+            style = {"color": f"C{colour}", "ls": "-" if frame == "polar" else "--", "lw": 1.4}
+            what = f"{model}, {head}, {frame}" if len(networks) > 1 else f"{head}, {frame}"
+            label = what if seed == here[0]["seed"] else None
             axes[0].plot(seen, [float(row["median_deg"]) for row in mine], label=label, **style)
             axes[1].plot(seen, [100 * float(row["within_10"]) for row in mine], **style)
         axes[0].set(ylabel="median disorientation (°)", ylim=(0, None), title=f"{physics} patterns", xlim=(0, None))
@@ -189,6 +203,7 @@ def main() -> None:
     parser.add_argument("--shown", type=int, default=96_000, help="patterns shown to each network")
     parser.add_argument("--size", type=int, default=64, help="pixels across patterns and frames")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--models", nargs="+", default=["cnn"])
     parser.add_argument("--heads", nargs="+", default=HEADS)
     parser.add_argument("--inputs", nargs="+", default=FRAMES)
     parser.add_argument("--loss", default="plain")
@@ -206,11 +221,11 @@ def main() -> None:
     print(f"a guess: {np.median(guess):.1f} degrees, {100 * (guess <= 10).mean():.1f} % within 10", flush=True)
     if not table.exists():
         table.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    for seed, frame, name in ((s, f, h) for s in arguments.seeds for f in arguments.inputs for h in arguments.heads):
+    for seed, model, frame, name in product(arguments.seeds, arguments.models, arguments.inputs, arguments.heads):
         head = HeadConfig(name=name, loss=arguments.loss, max_degree=arguments.max_degree)
-        learner = Learner(phase, data, head=head, frame=frame, seed=seed, shown=arguments.shown)
+        learner = Learner(phase, data, model=model, head=head, frame=frame, seed=seed, shown=arguments.shown)
         called = name if arguments.max_degree is None else f"{name} {arguments.max_degree}"
-        rows = [[arguments.physics, frame, called, arguments.loss, *row] for row in learner.curve()]
+        rows = [[model, arguments.physics, frame, called, arguments.loss, *row] for row in learner.curve()]
         with table.open("a", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows([told(value) for value in row] for row in rows)
         print(*(f"{key} {told(value)}" for key, value in zip(COLUMNS, rows[-1], strict=True)), sep=", ", flush=True)

@@ -1,6 +1,6 @@
-"""Patterns per second of the seven networks, training and prediction, 128 x 128 in batches of 64, as a Markdown table.
+"""Patterns per second of the seven networks, training and prediction, in batches of 64, as a Markdown table.
 
-Run:  python benchmarks/models.py [--device auto] [--seconds 8]
+Run:  python benchmarks/models.py [--device auto] [--seconds 8] [--inputs polar cartesian] [--size 128]
 
 Needs no data: noise patterns, random weights; a pretrained network is the same network and is measured once. Training
 is resampling with augmentation, forward, loss, backward and optimizer; prediction is resampling, forward and decoding
@@ -15,17 +15,20 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.utils.flop_counter import FlopCounterMode
 
 from dpcurate import orientations
 from dpcurate.schema import PhaseRecord
-from dptrain.augment import canonical, change_label, draw_change
+from dptrain.augment import canonical, change_label, draw_change, frame_shape
 from dptrain.checkpoint import Predictor
 from dptrain.config import TrainConfig
 from dptrain.heads import build_head
 from dptrain.job import make_optimizer
 from dptrain.launch import choose_device
-from dptrain.models import MODELS, build_network, model_config
+from dptrain.models import MODELS, build_network
+from dptrain.runs import requested_config
 
 BATCH, PIXELS, SCALE = 64, 128, 0.02
 MAX_STEPS = 50
@@ -60,10 +63,20 @@ def best_seconds(step: Callable[[], object], *, seconds: float, device: str) -> 
     return min(times)
 
 
-def rates(config: TrainConfig, *, device: str, seconds: float) -> tuple[float, float, float]:
-    """Weights in millions, patterns per second of training and of prediction."""
+def multiply_adds(network: nn.Module, config: TrainConfig, *, device: str) -> float:
+    """Millions of multiplications with addition in the forward pass of one pattern."""
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 1, *frame_shape(config.input), device=device))
+    network.train()
+    return counter.get_total_flops() / 2e6
+
+
+def rates(config: TrainConfig, *, device: str, seconds: float) -> tuple[float, float, float, float]:
+    """Weights and multiply-adds in millions, patterns per second of training and of prediction."""
     head = build_head([phase()], config.head).to(device)
-    network = build_network(config, n_outputs=head.n_outputs).to(device)
+    network = build_network(config, n_outputs=head.n_outputs, orders=head.orders).to(device)
+    cost = multiply_adds(network, config, device=device)
     convert_conv2d_weight_memory_format(network, torch.channels_last)
     optimizer = make_optimizer(network, config)
     counts = np.random.default_rng(0).poisson(1.0, (BATCH, PIXELS, PIXELS)).astype(np.float32)
@@ -87,7 +100,7 @@ def rates(config: TrainConfig, *, device: str, seconds: float) -> tuple[float, f
     prediction = BATCH / best_seconds(
         lambda: predictor.predict(counts, center, scale), seconds=seconds / 2, device=device
     )
-    return sum(weight.numel() for weight in network.parameters()) / 1e6, training, prediction
+    return sum(weight.numel() for weight in network.parameters()) / 1e6, cost, training, prediction
 
 
 def machine(device: str) -> str:
@@ -100,19 +113,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seconds", type=float, default=8.0, help="of training steps per network")
+    parser.add_argument("--inputs", nargs="+", default=["polar"], help="polar with the density head, cartesian: grid")
+    parser.add_argument("--size", type=int, default=PIXELS, help="pixels across the frame")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    print(f"{PIXELS} x {PIXELS}, batch {BATCH}; {machine(device)}\n")
-    print("| model | million weights | training, patterns/s | prediction, patterns/s |\n| --- | --- | --- | --- |")
-    measured: dict[str, tuple[float, float, float]] = {}
-    for name in MODELS:
-        config = model_config(name)
-        config = config.model_copy(update={"input": config.input.model_copy(update={"k_max": 1.25})})
-        same = name.removesuffix("-pretrained")
-        if same not in measured:
-            measured[same] = rates(config, device=device, seconds=arguments.seconds)
-        weights, training, prediction = measured[same]
-        print(f"| {name} | {weights:.1f} | {training:.0f} | {prediction:.0f} |", flush=True)
+    print(f"frames of {arguments.size} pixels, batch {BATCH}; {machine(device)}\n")
+    print("| model | input | million weights | million multiply-adds | training, patterns/s | prediction, patterns/s |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in (name for name in MODELS if not name.endswith("-pretrained")):
+        for frame in arguments.inputs:
+            head = "density" if frame == "polar" else "grid"
+            options = {"input": {"frame": frame, "size": arguments.size, "k_max": 1.25}, "head": {"name": head}}
+            weights, cost, training, prediction = rates(
+                requested_config(name, options), device=device, seconds=arguments.seconds
+            )
+            print(f"| {name} | {frame} | {weights:.1f} | {cost:.0f} | {training:.1f} | {prediction:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from dpcurate.scans import Scan, open_scan, sha256_of
 from dpcurate.schema import PhaseRecord
 from dpcurate.simulation_plan import Geometry, SimulationRecipe
 
+UNIFORM_SHARE = 0.5
+"""Of the orientations, unless the recipe says so: grains that the labels miss are then not unheard of."""
+
 CONFIDENT = 0.8
 """Labels below are not simulated around, unless a phase has no better ones."""
 
@@ -58,7 +61,9 @@ def image_of(
         wanted, parents = recipe, tuple[Array, ...]()
     else:
         records, sample = index.phases, sample_scan(scan_behind(index))
-        wanted, parents = recipe.model_copy(update={"orientations": "around"}), confident_orientations(index, seed=seed)
+        share = UNIFORM_SHARE if recipe.uniform_share is None else recipe.uniform_share
+        wanted = recipe.model_copy(update={"orientations": "around", "uniform_share": share})
+        parents = confident_orientations(index, seed=seed)
     return Image(
         estimate_recipe(sample, records, index=index, recipe=wanted), sample.geometry, records, parents, sample
     )

@@ -35,6 +35,12 @@ class SimulationRecipe(Record):
         "uniform", description="over the symmetry zone, around those of an index, or of the texture below"
     )
     spread_deg: float = Field(2.0, ge=0, le=60, description="standard deviation about each axis, for `around`")
+    uniform_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="for `around`: how many are uniform instead; default: 0, like an index 0.5",
+    )
     texture: tuple[Component | Fibre, ...] = ()
     k_max_inv_angstrom: float | None = Field(None, gt=0, description="default: the frame's corners, at most 1.5")
     max_excitation_error: float = Field(0.03, gt=0, le=0.2, description="1/Angstrom; beams farther off are left out")

@@ -35,8 +35,9 @@ FARTHEST_INV_ANGSTROM = 1.5
 TILTS = 4
 """Orientations that stand for the spread of tilts inside the probe."""
 
-SECOND_GRAIN, MIXED = 2**44, 2**45
-"""Second grains are drawn as samples SECOND_GRAIN to 2 SECOND_GRAIN; the stream that says as which, of which phase."""
+SECOND_GRAIN, MIXED, APART = 2**44, 2**45, 2**46
+"""Second grains are drawn as samples SECOND_GRAIN to 2 SECOND_GRAIN; the stream that says as which, of which phase; and
+the one that says which samples are not around an orientation of the index."""
 
 SIMULATED_AT_ONCE = 256
 """Patterns of a block; the memory of a simulation does not grow beyond it."""
@@ -281,6 +282,8 @@ def _orientations(simulator: Simulator, index: NDArray[np.int64], phase_id: NDAr
             # in turn: the phases take turns too, so that each phase counts its own samples
             of_phase = index[own] // len(simulator.phases)
             orientation[own] = around(simulator.parents[number], of_phase, spread_deg=recipe.spread_deg, seed=seed)
+            apart = counters.uniform(index, seed=seed, stream=APART, n=1)[:, 0] < (recipe.uniform_share or 0.0)
+            orientation[own & apart] = uniform_in_zone(index[own & apart], symmetry, seed=seed)
         elif recipe.orientations == "texture":
             orientation[own] = texture(recipe.texture, index[own], symmetry, seed=seed)
         else:

@@ -17,6 +17,9 @@ HUB_SECONDS = 5
 
 HUB_FILE = "model.safetensors"
 
+STANDARD_WINDOW = 7
+"""Tokens along a side of Swin's windows, as published."""
+
 LARGEST_WINDOW = 8
 """Swin's windows grow no wider when they are fitted to the frame, so that the cost per pixel stays."""
 
@@ -51,13 +54,21 @@ def densenet121(n_outputs: int) -> nn.Module:
     return network
 
 
-def swin_tiny(n_outputs: int, *, size: int, window: int) -> nn.Module:
-    """Swin-T (Liu et al., ICCV 2021) as in timm, made for ``size``: ``(B, 1, size, size)`` to ``(B, n_outputs)``.
+def swin_tiny(
+    n_outputs: int, *, size: int | tuple[int, int], windows: int | list[tuple[int, int]] = STANDARD_WINDOW
+) -> nn.Module:
+    """Swin-T (Liu et al., ICCV 2021) as in timm, made for ``size`` (pixels, or rows and columns).
 
-    A stage whose token map is not a multiple of ``window`` is padded; one that is smaller is a single window.
+    ``(B, 1, rows, columns)`` to ``(B, n_outputs)``. ``windows``: tokens along a side, or rows and columns for each of
+    the four stages. A stage whose token map is not a multiple of a side is padded; one that is smaller is one window.
     """
     network: nn.Module = load_timm().create_model(
-        "swin_tiny_patch4_window7_224", in_chans=1, num_classes=n_outputs, img_size=size, window_size=window
+        "swin_tiny_patch4_window7_224",
+        in_chans=1,
+        num_classes=n_outputs,
+        img_size=size,
+        window_size=windows,
+        always_partition=not isinstance(windows, int),
     )
     return network
 

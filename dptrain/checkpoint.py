@@ -24,6 +24,7 @@ from dptrain.config import TrainConfig
 from dptrain.head import Head
 from dptrain.heads import saved_head
 from dptrain.models import build_network
+from dptrain.views import averaged_outputs
 
 FORMAT = "dptrain-1"
 """Change it when an old reader would misread a new checkpoint."""
@@ -49,7 +50,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(
-        self, patterns: ArrayLike, center_xy: ArrayLike, scale: ArrayLike, *, n_best: int = 20
+        self, patterns: ArrayLike, center_xy: ArrayLike, scale: ArrayLike, *, n_best: int = 20, average: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int16]]:
         """The ``n_best`` answers to each pattern, best first.
 
@@ -61,6 +62,8 @@ class Predictor:
             Direct beam (column, row) in pixels ``(B, 2)`` and 1/Angstrom per pixel ``(B,)``, or one for all.
         n_best
             How many answers are wanted.
+        average
+            Whether outputs are means over turned and mirrored views; see ``views.check_views``.
 
         Returns
         -------
@@ -83,7 +86,8 @@ class Predictor:
                 config=self.config.input,
                 change=no_change(len(counts)),
             )
-            answer = self.head.decode(self.network(frames), n_best=n_best)
+            outputs = averaged_outputs(self.network, self.head, frames) if average else self.network(frames)
+            answer = self.head.decode(outputs, n_best=n_best)
             orientation[part], probability[part], phase_id[part] = (value.cpu().numpy() for value in answer)
         return orientation, probability, phase_id
 

@@ -1,8 +1,10 @@
 """What the paper claims, and what a study says to it: confirmed, refuted, or undecided here, because."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from dptrain.study_choices import COMPARED, DENIES
 from dptrain.study_numbers import JUDGED, MARGIN, WORDS, Findings, Run, against, is_a_guess
 from dptrain.study_scores import MIN_SEEDS, Interval
 
@@ -27,9 +29,9 @@ ELSEWHERE = {
     "b": "dptrain study architectures",
     "c": "dptrain study architectures",
     "d": "dptrain study label-quality",
-    "e": "dptrain study hyperparameters",
-    "f": "dptrain study hyperparameters",
-    "g": "dptrain study hyperparameters",
+    "e": "dptrain study choices",
+    "f": "dptrain study choices",
+    "g": "dptrain study choices",
     "h": "dptrain study conditions",
     "i": "dptrain study architectures",
     "j": "dptrain study label-quality",
@@ -60,10 +62,12 @@ class Verdict:
 
 def verdicts(findings: Findings, guess_within_5: float) -> list[Verdict]:
     """Every claim with what this study says to it; ``guess_within_5`` is the share that a random guess gives."""
-    own = {
+    asked: dict[str, dict[str, Callable[[Findings, float], Verdict]]] = {
         "label-quality": {"d": _filtering, "j": _simulated},
         "architectures": {"a": _larger_networks, "b": _adjusted, "c": _pretrained},
-    }.get(findings.record["study"], {})
+        "choices": {letter: functools.partial(_choice, letter=letter) for letter in COMPARED},
+    }
+    own = asked.get(findings.record["study"], {})
     return [
         own[letter](findings, guess_within_5) if letter in own else _not_asked(letter, findings.record["study"])
         for letter in CLAIMS
@@ -171,6 +175,22 @@ def _pretrained(findings: Findings, guess: float) -> Verdict:
         if name.endswith("-pretrained") and name.removesuffix("-pretrained") in networks
     }
     return decide("c", pairs, guess_within_5=guess, figure="accuracy against training time")
+
+
+def _choice(findings: Findings, guess: float, *, letter: str) -> Verdict:
+    chosen = {runs[0].trial.setting: runs for runs in findings.some("setting").values()}
+    wanted = COMPARED[letter]
+    pairs = {
+        f"{first} against {second}": (chosen[first], chosen[second])
+        for first, second in wanted
+        if first in chosen and second in chosen
+    }
+    if len(pairs) < len(wanted):
+        pairs = {}
+    found = decide(letter, pairs, guess_within_5=guess, figure="accuracy against training time")
+    if letter not in DENIES:
+        return found
+    return replace(found, verdict={CONFIRMED: REFUTED, REFUTED: CONFIRMED}.get(found.verdict, found.verdict))
 
 
 def _networks(findings: Findings) -> dict[str, list[Run]]:

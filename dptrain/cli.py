@@ -53,9 +53,10 @@ def run(
     ] = None,
     frame: Annotated[
         str | None,
-        typer.Option("--input", help="cartesian (default), or polar: for the cnn, best with --head density."),
+        typer.Option("--input", help="polar (default), or cartesian."),
     ] = None,
-    head: Annotated[str | None, typer.Option(help="grid (default), density, harmonics, rotation or euler.")] = None,
+    kernel: Annotated[int | None, typer.Option(help="Side of the cnn's convolutions: 3 (default), 5 or 7.")] = None,
+    head: Annotated[str | None, typer.Option(help="density (default), grid, harmonics, rotation or euler.")] = None,
     max_degree: Annotated[
         int | None, typer.Option(min=0, help="Of heads density and harmonics; without it by symmetry, 8 for -3m.")
     ] = None,
@@ -97,7 +98,8 @@ def run(
     """
     from dptrain.start import start
 
-    sections = {
+    sections: dict[str, dict[str, object]] = {
+        "network": {"kernel": kernel},
         "input": {"size": input_size, "frame": frame},
         "head": {"name": head, "loss": loss, "max_degree": max_degree, "clamp": False if no_clamp else None},
     }

@@ -14,18 +14,21 @@ MAP = 4
 DROPOUT = 0.2
 
 
-def cnn(n_outputs: int) -> nn.Module:
-    """A network from frames ``(B, 1, S, S)`` to logits ``(B, n_outputs)``; any S from 32, made for 128."""
+def cnn(n_outputs: int, *, kernel: int = 3) -> nn.Module:
+    """A network from frames ``(B, 1, S, S)`` to outputs ``(B, n_outputs)``; any S from 32, made for 128.
+
+    ``kernel``: side of the convolutions after the first.
+    """
     a, b, c, d, e = WIDTHS
     layers = [
         *block(1, a, kernel=5, stride=2),
         nn.MaxPool2d(2),
-        *block(a, b, stride=2),
-        *block(b, c),
-        *block(c, d, stride=2),
-        *block(d, d),
-        *block(d, e, stride=2),
-        *block(e, e),
+        *block(a, b, kernel=kernel, stride=2),
+        *block(b, c, kernel=kernel),
+        *block(c, d, kernel=kernel, stride=2),
+        *block(d, d, kernel=kernel),
+        *block(d, e, kernel=kernel, stride=2),
+        *block(e, e, kernel=kernel),
         FixedMap(),
         nn.Flatten(),
         nn.Linear(e * MAP**2, HIDDEN),
@@ -37,7 +40,7 @@ def cnn(n_outputs: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+def block(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> list[nn.Module]:
     """A convolution with batch normalisation and rectifier."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

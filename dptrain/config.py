@@ -18,6 +18,7 @@ class NetworkConfig(Record):
 
     architecture: Literal["cnn", "densenet121", "swin"]
     pretrained: bool = False
+    kernel: Literal[3, 5, 7] = Field(3, description="cnn: side of the convolutions after the first")
     window: Literal["standard", "fitted"] = Field(
         "standard", description="Swin's attention window: 7 tokens, or the largest up to 8 that needs no padding"
     )
@@ -26,8 +27,8 @@ class NetworkConfig(Record):
 class InputConfig(Record):
     """The canonical frame in which every network sees a pattern; see ``augment``."""
 
-    frame: Literal["cartesian", "polar"] = Field(
-        "cartesian", description="size x size pixels, or size / 2 radii x 2 size azimuths"
+    frame: Literal["polar", "cartesian"] = Field(
+        "polar", description="size / 2 radii x 2 size azimuths, or size x size pixels"
     )
     size: int = Field(128, ge=32, le=1024, multiple_of=32, description="pixels along each side")
     k_max: float | None = Field(
@@ -49,13 +50,13 @@ class AugmentConfig(Record):
 class HeadConfig(Record):
     """What the network's outputs mean, and the loss on them; see ``heads``."""
 
-    name: Literal["grid", "density", "harmonics", "rotation", "euler"] = "grid"
+    name: Literal["density", "grid", "harmonics", "rotation", "euler"] = "density"
     loss: Literal["plain", "truncated", "laplace"] = Field("plain", description="see ``head.robust``")
     clamp: bool = Field(True, description="Euler head: angles are kept within their ranges at prediction")
     max_degree: int | None = Field(
         None, ge=0, le=16, description="density, harmonics: all degrees up to it; 0: fewest that do; none: by symmetry"
     )
-    spacing_deg: float = Field(5.0, gt=0, le=30, description="grid head: wanted between neighbouring cells")
+    spacing_deg: float = Field(5.0, gt=0, le=30, description="density, grid: wanted between neighbouring cells")
     max_cells: int = Field(4000, ge=16, description="over all phases; the spacing is widened to keep to it")
     sigma_spacings: float = Field(0.6, gt=0.2, le=3, description="width of the soft target, in cell spacings")
 
@@ -114,15 +115,15 @@ class TrainConfig(Record):
     compile: bool = Field(False, description="by torch.compile")
 
     @model_validator(mode="after")
-    def _frame_is_wider_than_mask(self) -> "TrainConfig":
-        if self.input.k_max is not None and self.input.k_min >= self.input.k_max:
-            raise ValueError(f"input.k_min ({self.input.k_min}) must be below input.k_max ({self.input.k_max})")
+    def _kernel_belongs_to_the_cnn(self) -> "TrainConfig":
+        if self.network.kernel != 3 and self.network.architecture != "cnn":
+            raise ValueError(f"kernel belongs to the cnn, not to {self.model}; leave --kernel out")
         return self
 
     @model_validator(mode="after")
-    def _network_has_the_frame(self) -> "TrainConfig":
-        if self.input.frame == "polar" and self.network.architecture != "cnn":
-            raise ValueError(f"--input polar goes with the cnn, whose convolutions wrap around, not with {self.model}")
+    def _frame_is_wider_than_mask(self) -> "TrainConfig":
+        if self.input.k_max is not None and self.input.k_min >= self.input.k_max:
+            raise ValueError(f"input.k_min ({self.input.k_min}) must be below input.k_max ({self.input.k_max})")
         return self
 
 

@@ -28,15 +28,17 @@ class DensityHead(GridHead):
     def __init__(self, phases: Sequence[PhaseRecord], config: HeadConfig, *, cells: Array, cell_phase: np.ndarray):
         super().__init__(phases, config, cells=cells, cell_phase=cell_phase)
         n_constants = len(phases) if len(phases) > 1 else 0
-        blocks, orders = [torch.tensor(np.eye(len(phases))[cell_phase][:, :n_constants])], [0] * n_constants
+        blocks = [torch.tensor(np.eye(len(phases))[cell_phase][:, :n_constants])]
+        orders, signs = [0] * n_constants, [1] * n_constants
         for index, phase in enumerate(phases):
             functions = harmonics.invariant_functions(phase.proper_rotations(), up_to=config.max_degree)
             of_phase = harmonics.orders_of(functions)
             rows = {degree: torch.tensor(part) * len(of_phase) ** 0.5 for degree, part in functions.items()}
             blocks.append(harmonics.vectors(rows, torch.tensor(cells)) * torch.tensor(cell_phase == index)[:, None])
             orders += of_phase
+            signs += harmonics.mirror_signs_of(functions)
         self.register_buffer("basis", torch.cat(blocks, dim=1).float())
-        self.n_outputs, self.orders = self.basis.shape[1], tuple(orders)
+        self.n_outputs, self.orders, self.mirror_signs = self.basis.shape[1], tuple(orders), tuple(signs)
 
     def error(self, outputs: Tensor, orientation: Tensor, phase_id: Tensor) -> Tensor:
         """Cross-entropy to the soft targets for each pattern, shape ``(B,)``."""

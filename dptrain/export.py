@@ -194,14 +194,18 @@ def metadata(predictor: Predictor, file: Path) -> dict[str, Any]:
 def preprocessing(predictor: Predictor) -> dict[str, Any]:
     """How a pattern becomes a frame, step by step, with its numbers; ``augment.canonical`` does it."""
     config = predictor.config.input
+    places = {
+        "cartesian": "q = (j - (size - 1) / 2, i - (size - 1) / 2) * 2 k_max / size in 1/Angstrom from the direct beam",
+        "polar": "the radius (i + 1/2) * 2 k_max / size in 1/Angstrom from the direct beam and the azimuth j * 180 / "
+        "size degrees from x (columns) towards y (rows)",
+    }
     return {
         **config.model_dump(mode="json"),
         "shape": list(sample_frames(predictor, 1).shape[1:]),
         "steps": [
             "counts: NaN, infinite and negative ones are 0",
             "where 2 k_max / size is 2 or more detector pixels, the mean of whole blocks of so many",
-            "bilinear at output pixel (i, j), which lies at q = (j - (size - 1) / 2, i - (size - 1) / 2) * 2 k_max / "
-            "size in 1/Angstrom from the direct beam; 0 outside the pattern (frame cartesian; else see augment)",
+            f"bilinear at output pixel (i, j), which lies at {places[config.frame]}; 0 outside the pattern",
             "0 within k_min of the direct beam",
             "raised to power",
             "minus the mean of the frame, divided by its standard deviation",

@@ -97,6 +97,19 @@ def orders_of(functions: Mapping[int, Array]) -> list[int]:
     ]
 
 
+def mirror_signs_of(functions: Mapping[int, Array]) -> list[int]:
+    """What each number of ``vectors`` is multiplied by when the pattern is mirrored, y to -y.
+
+    That is half a turn of the lab about y: (-1)^l for m = 0 and cosines, the opposite for sines.
+    """
+    return [
+        sign * (-1) ** degree
+        for degree, rows in functions.items()
+        for _ in rows
+        for sign in (1, *(one for _ in range(degree) for one in (1, -1)))
+    ]
+
+
 def invariant_functions(symmetry: ArrayLike, *, up_to: int | None = None) -> dict[int, Array]:
     """Of each degree of ``degrees_of``, the functions ``(k, 2 l + 1)``, scaled so that ``vectors`` have length 1.
 

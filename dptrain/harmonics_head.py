@@ -46,6 +46,8 @@ class HarmonicsHead(RegressionHead):
         super().__init__(phases, config, widths=[len(harmonics.orders_of(functions)) for functions in found])
         self.degrees = [list(functions) for functions in found]
         self.orders = (0,) * self.n_logits + tuple(m for functions in found for m in harmonics.orders_of(functions))
+        signs = (sign for functions in found for sign in harmonics.mirror_signs_of(functions))
+        self.mirror_signs = (1,) * self.n_logits + tuple(signs)
         for phase, functions in enumerate(found):
             for degree, rows in functions.items():
                 self.register_buffer(f"invariant_{phase}_{degree}", torch.tensor(rows))

@@ -17,12 +17,14 @@ class Head(nn.Module, ABC):
     """Base of all heads. A subclass sets ``n_outputs`` and ``guess_error``, and gives ``error`` and ``answers``.
 
     ``guess_error`` is the error of outputs that say nothing. ``orders`` tells of each output how it turns with the
-    pattern (see ``polar_cnn``); it is empty where outputs do not turn.
+    pattern (see ``polar_cnn``), ``mirror_signs`` what each is multiplied by when the pattern is mirrored, y to -y; both
+    are empty where outputs do not turn.
     """
 
     n_outputs: int
     guess_error: float
     orders: tuple[int, ...] = ()
+    mirror_signs: tuple[int, ...] = ()
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()

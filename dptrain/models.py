@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from dpcurate.errors import InputError
-from dptrain import backbones
+from dptrain import backbones, polar_backbones
 from dptrain.cnn import cnn
 from dptrain.config import NetworkConfig, TrainConfig
 from dptrain.polar_cnn import polar_cnn
@@ -13,9 +13,6 @@ from dptrain.polar_cnn import polar_cnn
 DENSENET_PATTERNS, SWIN_PATTERNS = 30_000, 18_000
 """Training patterns shown unless --epochs says otherwise: what two CPU cores manage within an hour at the rates of
 docs/results/baseline.md. Far too few for a good network; with a GPU, give --epochs."""
-
-STANDARD_WINDOW = 7
-"""Tokens along a side of Swin's windows, as published."""
 
 
 def cnn_config() -> TrainConfig:
@@ -125,16 +122,20 @@ def build_network(config: TrainConfig, *, n_outputs: int, orders: Sequence[int] 
     Frames are ``(B, 1, size, size)``, or in the polar frame ``(B, 1, size / 2, 2 size)``. ``orders`` are the head's:
     how each output turns with the pattern, for networks that keep to it.
     """
-    network = config.network
-    if config.input.frame == "polar":  # the config allows it for the cnn alone
-        return polar_cnn(n_outputs, size=config.input.size, orders=orders)
-    if network.architecture == "cnn":
-        return cnn(n_outputs)
-    if network.architecture == "densenet121":
+    architecture, size, kernel = config.network.architecture, config.input.size, config.network.kernel
+    fitted = config.network.window == "fitted"
+    if config.input.frame == "polar":
+        if architecture == "cnn":
+            return polar_cnn(n_outputs, size=size, orders=orders, kernel=kernel)
+        if architecture == "densenet121":
+            return polar_backbones.polar_densenet121(n_outputs, size=size, orders=orders)
+        return polar_backbones.polar_swin_tiny(n_outputs, size=size, fitted=fitted, orders=orders)
+    if architecture == "cnn":
+        return cnn(n_outputs, kernel=kernel)
+    if architecture == "densenet121":
         return backbones.densenet121(n_outputs)
-    size = config.input.size
-    window = backbones.fitted_window(size) if network.window == "fitted" else STANDARD_WINDOW
-    return backbones.swin_tiny(n_outputs, size=size, window=window)
+    window = backbones.fitted_window(size) if fitted else backbones.STANDARD_WINDOW
+    return backbones.swin_tiny(n_outputs, size=size, windows=window)
 
 
 def initial_network(config: TrainConfig, *, n_outputs: int, orders: Sequence[int] = ()) -> nn.Module:
@@ -149,5 +150,6 @@ def initial_network(config: TrainConfig, *, n_outputs: int, orders: Sequence[int
         raise InputError(f"--weights {config.weights} goes with a '-pretrained' model, not with {config.model}.")
     network = build_network(config, n_outputs=n_outputs, orders=orders)
     if config.network.pretrained:
-        backbones.load_pretrained(network, config.weights)
+        timm_network = network.backbone if isinstance(network, polar_backbones.PolarNetwork) else network
+        backbones.load_pretrained(timm_network, config.weights)
     return network

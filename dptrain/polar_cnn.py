@@ -66,14 +66,10 @@ class TurningPool(nn.Module):
     def __init__(self, inputs: int, orders: Sequence[int]) -> None:
         super().__init__()
         self.signals = nn.Conv2d(inputs, len(orders), 1)
-        m = torch.tensor(orders)
-        first = torch.zeros(len(orders), dtype=torch.bool)
-        for index, order in enumerate(orders):
-            first[index] = order > 0 and (index == 0 or not first[index - 1] or orders[index - 1] != order)
-        partner = torch.arange(len(orders)) + torch.where(first, 1, -1) * (m > 0)
-        self.register_buffer("orders", m, persistent=False)
+        partner, sign = partners(orders)
+        self.register_buffer("orders", torch.tensor(orders), persistent=False)
         self.register_buffer("partner", partner, persistent=False)
-        self.register_buffer("sign", torch.where(first, -1.0, 1.0) * (m > 0), persistent=False)
+        self.register_buffer("sign", sign, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, 1, w)`` to ``(B, n_outputs)``."""
@@ -84,31 +80,50 @@ class TurningPool(nn.Module):
         return (signal * phase.cos() + signal[:, self.get_buffer("partner")] * sine).mean(dim=-1)
 
 
-def polar_cnn(n_outputs: int, *, size: int, orders: Sequence[int] = ()) -> nn.Module:
-    """A network from polar frames ``(B, 1, size / 2, 2 size)`` to ``(B, n_outputs)``; ``orders`` as ``TurningPool``."""
+def partners(orders: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """For outputs of azimuthal ``orders``: the other one of each pair, and the sign of its share in a turn.
+
+    A turn by a makes ``outputs * cos(m a) + outputs[partner] * sign * sin(m a)`` of outputs.
+    """
+    m, first = torch.tensor(orders), torch.zeros(len(orders), dtype=torch.bool)
+    for index, order in enumerate(orders):
+        first[index] = order > 0 and (index == 0 or not first[index - 1] or orders[index - 1] != order)
+    partner = torch.arange(len(orders)) + torch.where(first, 1, -1) * (m > 0)
+    return partner, torch.where(first, -1.0, 1.0) * (m > 0)
+
+
+def polar_cnn(n_outputs: int, *, size: int, orders: Sequence[int] = (), kernel: int = 3) -> nn.Module:
+    """A network from polar frames ``(B, 1, size / 2, 2 size)`` to ``(B, n_outputs)``; ``orders`` as ``TurningPool``.
+
+    ``kernel``: side of the convolutions after the first, in the maps that have radii.
+    """
     assert not orders or len(orders) == n_outputs
     a, b, c, d, e = WIDTHS
     layers = [
         *block(1, a, (5, 5), stride=(2, 2)),
-        *block(a, b, (3, 3), stride=(2, 2)),
-        *block(b, c, (3, 3), stride=(2, 1)),
-        *block(c, d, (3, 3), stride=(2, 1)),
+        *block(a, b, (kernel, kernel), stride=(2, 2)),
+        *block(b, c, (kernel, kernel), stride=(2, 1)),
+        *block(c, d, (kernel, kernel), stride=(2, 1)),
         Stacked(),
         *block(d * (size // 2 // RADIUS_STRIDE), e, (1, 3)),
         *(AroundLayer(e, dilation=dilation) for dilation in DILATIONS),
     ]
+    return nn.Sequential(*layers, *answer_layers(e, n_outputs, orders=orders))
+
+
+def answer_layers(width: int, n_outputs: int, *, orders: Sequence[int] = ()) -> list[nn.Module]:
+    """The last layers, from maps ``(B, width, 1, w)`` to ``(B, n_outputs)``; ``orders`` as ``TurningPool``."""
     if orders:
-        return nn.Sequential(*layers, TurningPool(e, orders))
-    return nn.Sequential(
-        *layers,
+        return [TurningPool(width, orders)]
+    return [
         nn.AdaptiveAvgPool2d((1, AZIMUTHS)),
         nn.Flatten(),
-        nn.Linear(e * AZIMUTHS, HIDDEN),
+        nn.Linear(width * AZIMUTHS, HIDDEN),
         nn.BatchNorm1d(HIDDEN),
         nn.ReLU(inplace=True),
         nn.Dropout(DROPOUT),
         nn.Linear(HIDDEN, n_outputs),
-    )
+    ]
 
 
 def block(

@@ -26,6 +26,7 @@ from dptrain.data import reach_of
 from dptrain.launch import choose_device
 from dptrain.refine_proposals import Refined, check_atoms, refine_proposals
 from dptrain.runs import checkpoint_file
+from dptrain.views import N_VIEWS, check_views
 
 BAND_PATTERNS = 1024
 """Patterns that are held in memory at a time, about: 67 MB in float32 at 128 x 128 pixels."""
@@ -61,6 +62,7 @@ def predict_scan(
     overwrite: bool = False,
     device: str = "auto",
     refine: bool = False,
+    average: bool = False,
 ) -> IndexResult:
     """Predict the crystal map of a scan and write its index folder; returns the result with its folder.
 
@@ -76,16 +78,20 @@ def predict_scan(
         Whether ``out`` may be replaced; one of ``launch.DEVICES``.
     refine
         Whether the network's answers are only starts, from which matching climbs to what each pattern fits best.
+    average
+        Whether each pattern is shown turned and mirrored too, and the mean is taken; ``views.N_VIEWS`` times the work.
 
     Raises
     ------
     InputError
         No checkpoint, or one of another model; a scan that cannot be read, has no calibration, shows much less than
         the network looks at or has not one usable pattern; ``out`` exists or is no index; phases without atoms where
-        ``refine`` needs them.
+        ``refine`` needs them; ``average`` for a network whose outputs do not turn with the pattern.
     """
     predictor = load_model(checkpoint, choose_device(device))
     file = checkpoint_file(checkpoint)
+    if average:
+        check_views(predictor.config, predictor.head, what=str(file))
     out = out or file.parent / f"{Path(scan_path).stem}{SUFFIX}"
     check_replaceable(out, overwrite=overwrite)
     if refine:
@@ -93,7 +99,7 @@ def predict_scan(
     scan = open_scan(scan_path, recipe.scan)
     check_scan_reach(predictor, scan)
     start = time.perf_counter()
-    answers = network_answers(predictor, scan, n_best=recipe.matching.n_best)
+    answers = network_answers(predictor, scan, n_best=recipe.matching.n_best, average=average)
     usable(answers.skipped, name=scan.name)
     spent = {"prediction": round(time.perf_counter() - start, 2)}
     refined = None
@@ -108,6 +114,7 @@ def predict_scan(
         "calibration": scan.calibration.model_dump(mode="json"),
         "phases": [phase.model_dump(mode="json") for phase in predictor.phases],
         "engine": f"network {predictor.config.model}",
+        "views": N_VIEWS if average else 1,
         "checkpoint": {"path": str(file.resolve()), "sha256": sha256_of(file)},
         "software": software_versions() | {"torch": version("torch")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,9 +135,11 @@ def check_scan_reach(predictor: Predictor, scan: Scan) -> None:
     check_reach(reach, k_max, what=scan.name, size=shape)
 
 
-def network_answers(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool = True) -> Answers:
+def network_answers(
+    predictor: Predictor, scan: Scan, *, n_best: int, average: bool = False, progress: bool = True
+) -> Answers:
     """The ``n_best`` answers to every pattern of a scan, read band by band of rows."""
-    bands = list(_bands(predictor, scan, n_best=n_best, progress=progress))
+    bands = list(_bands(predictor, scan, n_best=n_best, average=average, progress=progress))
     return Answers(
         orientation=np.concatenate([band.orientation for band in bands]),
         probability=np.concatenate([band.probability for band in bands]),
@@ -139,7 +148,7 @@ def network_answers(predictor: Predictor, scan: Scan, *, n_best: int, progress: 
     )
 
 
-def _bands(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool) -> Iterator[Answers]:
+def _bands(predictor: Predictor, scan: Scan, *, n_best: int, average: bool, progress: bool) -> Iterator[Answers]:
     rows, columns = scan.shape
     height = max(1, BAND_PATTERNS // columns)
     center, scale = scan.calibration.center_xy, scan.calibration.scale_inv_angstrom
@@ -148,7 +157,8 @@ def _bands(predictor: Predictor, scan: Scan, *, n_best: int, progress: bool) -> 
             with reading(scan.name):
                 patterns = np.asarray(scan.patterns[first : first + height].compute())
             shown = patterns.reshape(-1, *patterns.shape[2:])
-            orientation, probability, phase_id = predictor.predict(shown, center, scale, n_best=n_best)
+            answer = predictor.predict(shown, center, scale, n_best=n_best, average=average)
+            orientation, probability, phase_id = answer
             shape = (*patterns.shape[:2], n_best)
             yield Answers(
                 orientation.reshape(*shape, 4), probability.reshape(shape), phase_id.reshape(shape), unusable(patterns)

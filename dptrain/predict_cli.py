@@ -33,6 +33,10 @@ def predict(
     refine: Annotated[
         bool, typer.Option("--refine", help="Let matching climb from the network's answers to what fits each pattern.")
     ] = False,
+    average: Annotated[
+        bool,
+        typer.Option("--average", help="Show each pattern turned and mirrored too, and take the mean; 8 times slower."),
+    ] = False,
 ) -> None:
     """Predict the orientation map of SCAN with a trained network; needs the extra [curate].
 
@@ -49,7 +53,9 @@ def predict(
         scan__beam_energy_kev=beam_energy,
         scan__precession_deg=precession,
     )
-    result = predict_scan(checkpoint, scan, choices, out=out, overwrite=overwrite, device=device, refine=refine)
+    result = predict_scan(
+        checkpoint, scan, choices, out=out, overwrite=overwrite, device=device, refine=refine, average=average
+    )
     if result.info["calibration"]["sources"]["rotation_deg"] == "assumed":
         typer.echo("The turn of the detector against the scan is not known: orientations are in the detector's frame.")
     skipped = {reason: n for reason, n in result.info["skipped"].items() if n}

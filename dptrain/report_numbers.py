@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dpcurate.orientations import Array
 from dptrain.checkpoint import write_aside
 from dptrain.report_data import ScanEvidence
-from dptrain.report_text import ALL, CONFIDENT, INSIDE, SEEN, UNSEEN, UNSEEN_INSIDE
+from dptrain.report_text import ALL, CONFIDENT, INSIDE, SEEN, UNSEEN, UNSEEN_INSIDE, WRONG, WRONG_DEG
 from dptrain.scores import COLUMNS, Mask, Score, map_errors_deg, score_groups, untrained_grains
 
 MIN_CONFIDENCE = 0.8
@@ -60,6 +60,8 @@ def groups_of(scan: ScanEvidence) -> dict[str, Mask]:
         groups[INSIDE] = scan.truth.inside
     if scan.labels is not None:
         groups[CONFIDENT] = (scan.labels.confidence >= MIN_CONFIDENCE) & (scan.labels.phase_id >= 0)
+        if scan.truth is not None:
+            groups[WRONG] = errors_of(scan)["labels"] > WRONG_DEG
     grain = grains_of(scan)
     if grain is not None:
         unseen = untrained_grains(grain, scan.trained)

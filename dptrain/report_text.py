@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dptrain.scores import Score
 
 ALL, INSIDE, CONFIDENT = "all pixels", "inside grains", "labels with confidence 0.8 and above"
+WRONG, WRONG_DEG = "wrong labels", 3.0
 SEEN, UNSEEN, UNSEEN_INSIDE = "grains trained on", "grains not trained on", "grains not trained on, inside"
 
 MEANING = {
     ALL: "every pixel of the scan",
     INSIDE: "pixels whose exact truth gives one grain more than 97 % of the pattern",
     CONFIDENT: "pixels whose template-matching label has confidence 0.8 or above",
+    WRONG: f"pixels whose template-matching label is more than {WRONG_DEG:g} degrees from the exact truth",
     SEEN: "pixels of grains of which at least one pixel is in the training split",
     UNSEEN: "pixels of grains of which no pixel is in the training split",
     UNSEEN_INSIDE: "the same, inside the grains only",

@@ -22,6 +22,7 @@ class RotationHead(RegressionHead):
     def __init__(self, phases: Sequence[PhaseRecord], config: HeadConfig) -> None:
         super().__init__(phases, config, widths=[9] * len(phases))
         self.orders = (0,) * self.n_logits + (1, 1, 0) * 3 * len(phases)
+        self.mirror_signs = (1,) * self.n_logits + (-1, 1, -1) * 3 * len(phases)
 
     def phase_error(self, phase: int, values: Tensor, orientation: Tensor) -> Tensor:
         """Squared distance to the nearest equivalent over 3."""

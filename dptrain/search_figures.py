@@ -50,10 +50,11 @@ def _slices(complete: list[dict[str, Any]], folder: Path) -> list[Path]:
     for name in dict.fromkeys(name for one in complete for name in one["params"]):
         figure = Figure(figsize=WIDE, layout="constrained")
         axes = figure.subplots()
-        value = [one["params"][name] for one in complete]
+        tried = [one for one in complete if name in one["params"]]  # some choices belong to others, as those of a head
+        value = [one["params"][name] for one in tried]
         if any(isinstance(one, (str, bool)) for one in value):
             value = [str(one) for one in value]
-        axes.scatter(value, np.array([one["value"] for one in complete]), color="#0072B2", s=22, alpha=0.7)
+        axes.scatter(value, np.array([one["value"] for one in tried]), color="#0072B2", s=22, alpha=0.7)
         if name == "learning_rate":
             axes.set_xscale("log")
         axes.set(xlabel=name, ylabel="mean disorientation (degrees)", title=name)

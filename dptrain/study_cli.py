@@ -1,4 +1,4 @@
-"""The commands of studies: label-quality, architectures, hyperparameters, conditions. `predict_cli` mounts them."""
+"""The commands of studies: label-quality, architectures, choices, hyperparameters, conditions; see `predict_cli`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,6 +74,31 @@ def architectures(
     changes = {"seeds": seeds, "simulated": simulated, "steps": steps}
     names = tuple(models.split(",")) if models else None
     _run("architectures", indexes, test, out, quick, cpu, changes | {"models": names}, processes, device)
+
+
+@study_app.command("choices")
+def choices(
+    indexes: Indexes,
+    test: Tests = None,
+    out: Out = Path("study"),
+    choose: Annotated[
+        str | None, typer.Option("--choices", help="Names with commas between; default: the preset's.")
+    ] = None,
+    quick: Quick = False,
+    cpu: Cpu = False,
+    seeds: Seeds = None,
+    simulated: Simulated = None,
+    steps: Steps = None,
+    processes: Processes = 1,
+    device: Device = "auto",
+) -> None:
+    """Compare choices of training one at a time: heads, kernels, schedules, batch sizes, order, output clamping.
+
+    Example: dptrain study choices demo.index --quick --out choices
+    """
+    changes = {"seeds": seeds, "simulated": simulated, "steps": steps}
+    names = tuple(choose.split(",")) if choose else None
+    _run("choices", indexes, test, out, quick, cpu, changes | {"choices": names}, processes, device)
 
 
 @study_app.command("hyperparameters")

@@ -14,6 +14,7 @@ from dpcurate.schema import Record
 from dptrain.corruption import Corruption
 from dptrain.models import MODELS, model_config
 from dptrain.scores import Mask
+from dptrain.study_choices import CHOICES
 
 STUDY_FILE = "study.json"
 
@@ -29,9 +30,9 @@ MIN_HELD_OUT_GRAINS = 3
 SEEDS_TRIED = 100
 
 CONFIDENT = 0.8
-"""Threshold of the labels that networks are compared on."""
+"""Networks and choices are compared on the labels above the highest threshold up to this one."""
 
-Study = Literal["label-quality", "architectures", "hyperparameters"]
+Study = Literal["label-quality", "architectures", "choices", "hyperparameters"]
 Kind = Literal["threshold", "random", "exact", "corrupted", "scan only", "simulated", "network", "setting"]
 
 KINDS: dict[Kind, str] = {
@@ -60,6 +61,7 @@ class Protocol(Record):
     model: str = Field("cnn", description="network of the other studies")
     steps: int = Field(12_500, ge=1, description="optimisation steps of every run, to within half an epoch")
     batch_size: int = 64
+    choices: tuple[str, ...] = Field(tuple(CHOICES), description="of training, one at a time, that are compared")
     trials: int = Field(60, ge=1, description="choices of hyperparameters that are tried")
     options: dict[str, Any] = Field({}, description="of the training config, for every run")
     pixels_held_out: float = Field(0.15, gt=0, lt=0.5, description="share of the pixels that no run trains on")
@@ -95,10 +97,7 @@ def cpu_protocol() -> Protocol:
 
 
 def quick_protocol() -> Protocol:
-    """A first look in less than 20 minutes on 2 cores: networks are far from what longer training gives.
-
-    Patterns are neither turned nor mirrored. With turns, 250 steps teach nothing that can be told from a guess;
-    without, they teach the orientations that the labels hold, and no others.
+    """A first look in less than 20 minutes on 2 cores, at 32 pixels: networks are far from what longer training gives.
 
     Run:       python benchmarks/study_quick.py
     Measured:  docs/study.md
@@ -109,12 +108,8 @@ def quick_protocol() -> Protocol:
             "thresholds": (0.0, 0.5, 0.9),
             "rates": (0.5,),
             "simulated": 1000,
-            "steps": 250,
-            "options": {
-                "input": {"size": 64},
-                "head": {"max_cells": 1500},
-                "augment": {"turn": False, "mirror": False},
-            },
+            "steps": 350,
+            "options": {"input": {"size": 32}, "head": {"max_cells": 1500}},
             "trials": 6,
             "models": ("cnn", "densenet121"),
             "most_tested": 500,
@@ -137,6 +132,9 @@ def chosen_protocol(study: Study, *, quick: bool, cpu: bool, changes: Mapping[st
     protocol = preset.model_copy(update={"study": study, **given})
     for name in (protocol.model, *protocol.models):
         model_config(name)
+    for name in protocol.choices:
+        if name not in CHOICES:
+            raise InputError(f"--choices {name}: is not known; give some of: {', '.join(CHOICES)}.")
     return protocol
 
 
@@ -172,17 +170,19 @@ def trials(protocol: Protocol, thresholds: Sequence[float], seeds: Sequence[int]
     """
     if protocol.study == "hyperparameters":
         return []  # asked for one by one
+    at: dict[str, Any] = {"seed": 0, "model": protocol.model, "min_confidence": confident_threshold(thresholds)}
     if protocol.study == "architectures":
-        return [
-            Trial(kind="network", seed=seed, min_confidence=thresholds[-1], model=model, setting=model)
-            for model in protocol.models
-            for seed in seeds
-        ]
-    return [
-        trial.model_copy(update={"seed": seed, "model": protocol.model})
-        for trial in _of_label_quality(protocol, thresholds)
-        for seed in seeds
-    ]
+        each = [Trial(kind="network", **at | {"model": name}, setting=name) for name in protocol.models]
+    elif protocol.study == "choices":
+        each = [Trial(kind="setting", **at, options=CHOICES[name], setting=name) for name in protocol.choices]
+    else:
+        each = [one.model_copy(update={"model": protocol.model}) for one in _of_label_quality(protocol, thresholds)]
+    return [trial.model_copy(update={"seed": seed}) for trial in each for seed in seeds]
+
+
+def confident_threshold(thresholds: Sequence[float]) -> float:
+    """The threshold of the labels that networks and choices are compared on."""
+    return max((limit for limit in thresholds if limit <= CONFIDENT), default=min(thresholds))
 
 
 def _of_label_quality(protocol: Protocol, thresholds: Sequence[float]) -> list[Trial]:

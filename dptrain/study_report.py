@@ -25,7 +25,8 @@ from dptrain.study_trial import PURE_DEG
 TITLES = {
     "label-quality": "Accuracy against label quality",
     "architectures": "Networks under one protocol",
-    "hyperparameters": "Choices of training",
+    "choices": "Choices of training, one at a time",
+    "hyperparameters": "A search for choices of training",
 }
 
 CHOICES = [("within_5_deg", "share within 5°")]

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.config import TrainConfig
+from dpcurate.schema import Record
+from dptrain.config import HeadConfig, InputConfig, NetworkConfig, TrainConfig
 from dptrain.report_data import read_metrics
 from dptrain.study import Opened, open_study, take
 from dptrain.study_folder import ASKED, asked_trials, make_folder, result_of, write_json, write_results
-from dptrain.study_plan import Protocol, Trial
+from dptrain.study_plan import Protocol, Trial, confident_threshold
 
 SEARCH_FILE, JOURNAL = "search.json", "optuna.journal"
 
@@ -65,26 +66,32 @@ def run_search(
 
 
 def choices(trial: Any, *, thresholds: Sequence[float], size: int) -> tuple[dict[str, Any], float]:
-    """The options of a training config that an Optuna trial tries, and the labels' lowest confidence.
-
-    What a config has not got at this version is not tried.
-    """
-    known = TrainConfig.model_fields
+    """The options of a training config that an Optuna trial tries, and the labels' lowest confidence."""
     options: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
         "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
         "warmup_share": trial.suggest_float("warmup_share", 0.0, 0.2),
         "input": {
             "size": trial.suggest_categorical("input.size", sorted({size // 2, size})),
+            "frame": trial.suggest_categorical("input.frame", _values(InputConfig, "frame")),
             "power": trial.suggest_float("input.power", 0.1, 1.0),
         },
-        "head": {"sigma_spacings": trial.suggest_float("head.sigma_spacings", 0.3, 1.2)},
+        "network": {"kernel": trial.suggest_categorical("network.kernel", _values(NetworkConfig, "kernel"))},
+        "schedule": trial.suggest_categorical("schedule", _values(TrainConfig, "schedule")),
+        "confidence_order": trial.suggest_categorical("confidence_order", _values(TrainConfig, "confidence_order")),
     }
-    for name in ("schedule", "clamp_outputs", "confidence_order"):
-        values = list(typing.get_args(known[name].annotation)) if name in known else []
-        if values and all(isinstance(value, (str, bool, int)) for value in values):
-            options[name] = trial.suggest_categorical(name, values)
+    head = trial.suggest_categorical("head.name", _values(HeadConfig, "name"))
+    options["head"] = {"name": head}
+    if head in ("density", "grid"):
+        options["head"]["sigma_spacings"] = trial.suggest_float("head.sigma_spacings", 0.3, 1.2)
+    if head == "euler":
+        options["head"]["clamp"] = trial.suggest_categorical("head.clamp", [True, False])
     return options, trial.suggest_categorical("min_confidence", list(thresholds))
+
+
+def _values(record: type[Record], name: str) -> list[Any]:
+    """The values that a key of a config can have."""
+    return list(typing.get_args(record.model_fields[name].annotation))
 
 
 def _answer(opened: Opened, study: Any, optuna: Any, *, device: str) -> None:
@@ -120,7 +127,7 @@ def _final(opened: Opened, study: Any, optuna: Any) -> list[Trial]:
     """The best choice and the network's own, with every seed."""
     best = optuna.trial.FixedTrial(study.best_trial.params)
     options, least = choices(best, thresholds=opened.thresholds, size=_size(opened.protocol))
-    model, usual = opened.protocol.model, max(opened.thresholds)
+    model, usual = opened.protocol.model, confident_threshold(opened.thresholds)
     trials = []
     for seed in opened.parts:
         trials.append(Trial(kind="setting", model=model, seed=seed, min_confidence=usual, setting="usual"))

@@ -28,15 +28,15 @@ LEFT_TO_RIGHT = {
         __init__
     """,
     "dptrain": """
-        config metrics data fresh augment cnn polar_cnn backbones models rotations head grid_head rotation_head
-        euler_head harmonics density_head harmonics_head heads checkpoint runs launch schedule ema pacing
-        interruption processes logs job steps validation train start extras
+        config metrics data fresh augment cnn polar_cnn backbones polar_backbones models rotations head grid_head
+        rotation_head euler_head harmonics density_head harmonics_head heads views checkpoint runs launch schedule
+        ema pacing interruption processes logs job steps validation train start extras
         curves compatible boundaries evaluate_scores evaluate_figures evaluate model_card export evaluate_cli
         refine_proposals
         predict scores report_text report_data report_figures report_numbers report_page provenance report
-        corruption study_plan study_scores study_folder study_data study_trial study_numbers study study_search claims
-        study_figures search_figures study_series study_text study_report study_conditions conditions_report
-        reports study_cli predict_cli cli __init__
+        corruption study_choices study_plan study_scores study_folder study_data study_trial study_numbers study
+        study_search claims study_figures search_figures study_series study_text study_report
+        study_conditions conditions_report reports study_cli predict_cli cli __init__
     """,
 }
 """A module imports only from those on its left. What gathers the rest, a command line or `__init__`, comes last."""

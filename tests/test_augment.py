@@ -12,7 +12,7 @@ from tests.conftest import CUBIC, TRIGONAL, reciprocal_vectors
 torch.set_num_threads(1)  # several workers of pytest share the cores
 
 SCALE, SIZE = 0.03, 64
-FRAME = InputConfig(size=SIZE, k_max=0.9, k_min=0.0, power=1.0)
+FRAME = InputConfig(size=SIZE, k_max=0.9, k_min=0.0, power=1.0, frame="cartesian")
 seeds = st.integers(0, 10_000)
 
 

@@ -29,7 +29,7 @@ def saved(tmp_path):
     torch.manual_seed(0)
     config = small_config()
     head = build_head(PHASES, config.head)
-    network = build_network(config, n_outputs=head.n_outputs).eval()
+    network = build_network(config, n_outputs=head.n_outputs, orders=head.orders).eval()
     save_model(tmp_path / BEST, network, head=head, config=config, phases=PHASES)
     return tmp_path / BEST, network, head
 

@@ -1,6 +1,7 @@
 """`datasets diff`: what came, went and changed; a dataset does not differ from itself, whatever its order."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dpcurate.orientations import about_z, multiply
 from dpcurate.schema import Source
 from dpcurate.store import Dataset, open_dataset
 from tests.small_scan import small_index
+from tests.test_store_damage import flip
 
 N = 60
 SCAN = Source(kind="scan", scan_path="scan.hspy", scan_sha256="0" * 64)
@@ -126,6 +128,21 @@ def test_a_table_that_cannot_be_written_is_one_sentence(built):
     _, (low, high) = built
     with pytest.raises(InputError, match="--out"):
         run("diff", low, high, "--out", Path("no/such/folder/rows.csv"))
+
+
+def test_a_damaged_dataset_is_named_with_its_file_and_no_table_is_written(built, tmp_path):
+    _, (low, high) = built
+    damaged = tmp_path / high.name
+    shutil.copytree(high, damaged)
+    (shard,) = (damaged / "orientation").rglob("c/0/0")
+    flip(shard, 30)
+    for pair in ((low, damaged), (damaged, low)):
+        with pytest.raises(InputError, match=r"orientation/c/0/0: the shard is damaged"):
+            run("diff", *pair, "--out", tmp_path / "rows.csv")
+    shard.unlink()
+    with pytest.raises(InputError, match="orientation/c/0/0"):
+        run("diff", low, damaged, "--out", tmp_path / "rows.csv")
+    assert not (tmp_path / "rows.csv").exists()
 
 
 def test_a_label_of_a_phase_that_is_not_listed_is_refused(tiny_dataset, tmp_path):

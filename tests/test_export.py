@@ -27,7 +27,7 @@ def saved(tmp_path):
     torch.manual_seed(0)
     config = small_config()
     head = build_head((CUBIC, TRIGONAL), config.head)
-    network = build_network(config, n_outputs=head.n_outputs).eval()
+    network = build_network(config, n_outputs=head.n_outputs, orders=head.orders).eval()
     save_model(tmp_path / BEST, network, head=head, config=config, phases=(CUBIC, TRIGONAL))
     return tmp_path
 
@@ -46,7 +46,7 @@ def test_onnx_gives_the_outputs_of_the_network_at_any_batch_size_and_carries_wha
         np.testing.assert_allclose(found, wanted, atol=1e-4)
     told = json.loads({prop.key: prop.value for prop in onnx.load(path).metadata_props}["dptrain"])
     assert told["preprocessing"]["k_max"] == 1.2
-    assert told["preprocessing"]["shape"] == [1, 32, 32]
+    assert told["preprocessing"]["shape"] == [1, 16, 64]
     np.testing.assert_allclose(told["head"]["cells"], predictor.head.state_dict()["cells"], atol=1e-12)
     assert [phase["name"] for phase in told["phases"]] == ["cubic", "trigonal"]
     assert "lab to crystal" in told["conventions"]["orientation"]

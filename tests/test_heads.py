@@ -25,7 +25,7 @@ PHASES = {
     name: phase(name, space_group=1, point_group=name, lattice=(3, 3, 3, 90, 90, 90), symmetry=group, elements=[])
     for name, group in GROUPS.items()
 }
-HEADS = {name: build_head([record], HeadConfig(max_cells=1500)) for name, record in PHASES.items()}
+HEADS = {name: build_head([record], HeadConfig(name="grid", max_cells=1500)) for name, record in PHASES.items()}
 seeds = st.integers(0, 10_000)
 
 
@@ -75,7 +75,7 @@ def test_the_loss_is_least_at_the_soft_target_and_the_same_for_every_equivalent(
 
 def test_targets_lie_in_the_labels_own_phase_and_decoding_tells_the_phase():
     records = [PHASES["m-3m"], PHASES["-3m"]]
-    head = build_head(records, HeadConfig(max_cells=1500))
+    head = build_head(records, HeadConfig(name="grid", max_cells=1500))
     label, ids = orientations.random_uniform(40, seed=1), torch.arange(40) % 2
     target = head.targets(torch.tensor(label), ids)
     for index in (0, 1):
@@ -101,17 +101,19 @@ def test_two_equal_modes_are_both_found_with_half_the_mass():
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_no_orientation_is_farther_than_the_spacing_from_a_cell(name):
-    cells, _ = grid_cells([PHASES[name]], HeadConfig(max_cells=1500))
+    cells, _ = grid_cells([PHASES[name]], HeadConfig(name="grid", max_cells=1500))
     _, angle = orientations.nearest(orientations.random_uniform(300, seed=5), cells, GROUPS[name])
     assert angle.max() < 1.05 * HEADS[name].spacing_deg
 
 
 def test_the_number_of_cells_is_bounded_by_widening_the_spacing():
-    cells, cell_phase = grid_cells([PHASES["m-3m"], PHASES["2/m"]], HeadConfig(spacing_deg=1, max_cells=600))
+    cells, cell_phase = grid_cells(
+        [PHASES["m-3m"], PHASES["2/m"]], HeadConfig(name="grid", spacing_deg=1, max_cells=600)
+    )
     assert 500 < len(cells) < 650
     counts = np.bincount(cell_phase)
     assert counts[1] / counts[0] == pytest.approx(12, rel=0.15)
-    wide = HeadConfig(spacing_deg=10, max_cells=4000)
+    wide = HeadConfig(name="grid", spacing_deg=10, max_cells=4000)
     assert build_head([PHASES["m-3m"]], wide).spacing_deg == pytest.approx(10, rel=0.05)
 
 
@@ -123,7 +125,7 @@ def test_the_covering_of_all_rotations_is_nearly_even():
 
 
 def test_asking_for_more_answers_than_there_are_modes_gives_masses_of_nothing():
-    head = build_head([PHASES["m-3m"]], HeadConfig(spacing_deg=30))
+    head = build_head([PHASES["m-3m"]], HeadConfig(name="grid", spacing_deg=30))
     answer, mass, _ = head.decode(torch.zeros(2, head.n_outputs), n_best=40)
     assert torch.isfinite(answer).all()
     assert mass[:, -1].max() == 0

@@ -21,11 +21,11 @@ from tests.small_scan import scan_of, small_index
 torch.set_num_threads(1)  # several workers of pytest share the cores
 
 CHOICES = {
+    "density": [],
     "grid": ["--label-weights", "confidence", "--loss", "truncated"],
-    "density": ["--input", "polar"],
-    "harmonics": ["--input", "polar", "--max-degree", "4", "--loss", "laplace"],
-    "rotation": ["--input", "polar", "--loss", "truncated"],
-    "euler": ["--no-clamp"],
+    "harmonics": ["--max-degree", "4", "--loss", "laplace"],
+    "rotation": ["--input", "cartesian", "--loss", "truncated"],
+    "euler": ["--input", "cartesian", "--no-clamp"],
 }
 
 
@@ -58,7 +58,7 @@ def test_every_head_trains_goes_on_and_predicts_from_the_command_line(head, data
     config = read_config(tmp_path / "first" / "config.toml")
     assert config.head.name == head
     assert config.head.clamp == (head != "euler")
-    assert config.input.frame == ("polar" if "polar" in CHOICES[head] else "cartesian")
+    assert config.input.frame == ("cartesian" if "cartesian" in CHOICES[head] else "polar")
     assert succeeds([*call, "--resume"])
     assert not succeeds(
         [*command(dataset, tmp_path, "first", "--head", "grid" if head != "grid" else "euler"), "--resume"]
@@ -78,11 +78,11 @@ def test_every_head_trains_goes_on_and_predicts_from_the_command_line(head, data
     ("choices", "sentence"),
     [
         (["--head", "gird"], "head.name 'gird'"),
-        (["--loss", "laplace"], "head: loss laplace is a root of distances, and head grid has none"),
+        (["--loss", "laplace"], "head: loss laplace is a root of distances, and head density has none"),
         (["--head", "rotation", "--no-clamp"], "head: clamp belongs to head euler, not to rotation"),
-        (["--max-degree", "4"], "head: max_degree is of heads density and harmonics, not of grid"),
+        (["--head", "grid", "--max-degree", "4"], "head: max_degree is of heads density and harmonics, not of grid"),
         (["--head", "harmonics", "--max-degree", "99"], "head.max_degree 99"),
-        (["--model", "densenet121", "--input", "polar"], "densenet121: --input polar goes with the cnn"),
+        (["--model", "densenet121", "--kernel", "5"], "densenet121: kernel belongs to the cnn"),
         (["--input", "round"], "input.frame 'round'"),
         (["--label-weights", "yes"], "label_weights 'yes'"),
     ],

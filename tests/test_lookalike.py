@@ -49,8 +49,8 @@ def test_the_sample_is_near_what_is_known_of_the_demonstration_scan(image, folde
 
 
 def test_what_cannot_be_measured_stays_as_it_was_asked_for(image, folder):
-    kept = image.recipe.model_copy(update={"orientations": QUICK.orientations, "sample": QUICK.sample})
-    assert kept == QUICK
+    own = {name: getattr(QUICK, name) for name in ("orientations", "uniform_share", "sample")}
+    assert image.recipe.model_copy(update=own) == QUICK
     calibration = open_scan(scan_of(folder)).calibration
     assert image.geometry.shape == (128, 128)
     assert image.geometry.center_xy == (64.0, 64.0), "that of the index, not one that is looked for anew"
@@ -68,11 +68,12 @@ def test_parents_are_the_confident_orientations_of_training_grains_alone(image, 
 
 
 def test_what_is_simulated_lies_around_them(image, index):
-    plan = SimulationPlan(recipe=image.recipe, geometry=image.geometry, seed=1, number=50)
-    drawn = draw(make_simulator(plan, image.phases, parents=image.parents), np.arange(50))
     sure = index.orientation[~wrong_labels(index.shape)]
-    apart = disorientation_deg(drawn.orientation[:, None], sure[None], LINIO2.proper_rotations())
-    assert apart.min(axis=1).max() < 3
+    for recipe, share in ((image.recipe, 0.5), (image.recipe.model_copy(update={"uniform_share": 0.0}), 1.0)):
+        plan = SimulationPlan(recipe=recipe, geometry=image.geometry, seed=1, number=400)
+        drawn = draw(make_simulator(plan, image.phases, parents=image.parents), np.arange(400))
+        apart = disorientation_deg(drawn.orientation[:, None], sure[None], LINIO2.proper_rotations()).min(axis=1)
+        assert np.mean(apart < 3) == pytest.approx(share, abs=0.08)
 
 
 def test_orientations_are_taken_back_into_the_frame_of_the_detector(index):

@@ -38,8 +38,7 @@ def test_the_table_holds_the_seven_networks_under_their_own_names():
     ("name", "size"), [("cnn", 32), ("cnn", 128), ("densenet121", 64), ("swin-tiny", 64), ("swin-tiny-adjusted", 96)]
 )
 def test_every_network_takes_one_channel_of_any_size_and_learns_in_all_its_weights(name, size):
-    config = model_config(name)
-    config = config.model_copy(update={"input": config.input.model_copy(update={"size": size})})
+    config = requested_config(name, {"input": {"size": size, "frame": "cartesian"}})
     network = build_network(config, n_outputs=11)
     logits = network(torch.randn(4, 1, size, size))
     assert logits.shape == (4, 11)
@@ -53,7 +52,7 @@ def test_the_adjusted_swin_pads_nothing_and_the_standard_one_does():
         window = fitted_window(size)
         assert all(tokens % window == 0 for tokens in network_stages)
     assert fitted_window(128) == 8
-    stages = swin_tiny(2, size=128, window=8).layers
+    stages = swin_tiny(2, size=128, windows=8).layers
     assert [stage.blocks[0].window_size for stage in stages] == [(8, 8), (8, 8), (8, 8), (4, 4)]
     assert any((128 // 4 // 2**i) % 7 for i in range(3))
 
@@ -69,8 +68,8 @@ def rgb_weights(path, name, **changed):
     return weights
 
 
-def with_weights(model, path):
-    return requested_config(model, {"weights": str(path)})
+def with_weights(model, path, *, frame="cartesian"):
+    return requested_config(model, {"weights": str(path), "input": {"frame": frame}})
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +86,21 @@ def test_pretrained_colour_weights_are_summed_to_one_channel_and_the_classifier_
     assert network["classifier.weight"].shape == (7, 1024)
     deep = "features.denseblock4.denselayer16.conv2.weight"
     assert torch.equal(network[deep], rgb[deep])
+
+
+@pytest.mark.parametrize("name", ["densenet121", "swin-tiny", "swin-tiny-adjusted"])
+def test_pretrained_weights_fit_the_networks_of_the_polar_frame_too(name, densenet_file, tmp_path):
+    path, rgb = densenet_file
+    if name != "densenet121":
+        path = tmp_path / "swin.safetensors"
+        rgb = rgb_weights(path, "swin_tiny_patch4_window7_224")
+    torch.manual_seed(1)
+    config = with_weights(f"{name}-pretrained", path, frame="polar")
+    network = initial_network(config, n_outputs=7, orders=[0, 1, 1, 2, 2, 3, 3])
+    own = dict(network.backbone.named_parameters())
+    same = [key for key, tensor in own.items() if rgb[key].shape == tensor.shape]
+    assert len(same) > 0.9 * len(own)
+    assert [key for key in same if "bias_table" not in key and not torch.equal(own[key], rgb[key])] == []
 
 
 def test_pretrained_swin_tables_are_interpolated_to_the_adjusted_window(tmp_path):

@@ -164,6 +164,12 @@ def test_the_command_predicts_into_the_folder_named(run, scan_path, tmp_path):
     done = CliRunner().invoke(app, ["predict", str(run), str(scan_path), "--out", str(out), "--center", "64,64"])
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == str(out)
-    assert read_index(out).info["calibration"]["center_xy"] == [64.0, 64.0]
+    plain = read_index(out)
+    assert plain.info["calibration"]["center_xy"] == [64.0, 64.0]
+    call = ["predict", str(run), str(scan_path), "--out", str(tmp_path / "mean"), "--center", "64,64", "--average"]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    mean = read_index(tmp_path / "mean")
+    assert (plain.info["views"], mean.info["views"]) == (1, 8)
+    assert not np.allclose(plain.candidate_score, mean.candidate_score, atol=1e-3)
     with pytest.raises(InputError, match="COLUMN,ROW"):
         parse_center("64")

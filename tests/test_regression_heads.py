@@ -198,5 +198,5 @@ def test_the_tensors_of_another_head_are_refused_with_a_sentence():
     with pytest.raises(InputError, match="not those of the harmonics head"):
         saved_head(TWO, KINDS["harmonics"], states["harmonics of few degrees"])
     with pytest.raises(InputError, match="the head's cells are missing"):
-        saved_head(TWO, HeadConfig(), states["euler"])
-    assert isinstance(build_head(TWO, HeadConfig(max_cells=100)), GridHead)
+        saved_head(TWO, HeadConfig(name="grid"), states["euler"])
+    assert isinstance(build_head(TWO, HeadConfig(name="grid", max_cells=100)), GridHead)

@@ -101,6 +101,8 @@ def test_the_labels_errors_in_the_table_are_those_that_were_put_in(table, tmp_pa
     assert float(everywhere["mean_deg"]) == pytest.approx(WRONG_DEG * wrong.mean(), rel=1e-3)
     confident = row(table, "labels", "labels with confidence 0.8 and above")
     assert float(confident["within_1_deg"]) == 1
+    assert int(row(table, "network", "wrong labels")["n_pixels"]) == wrong.sum()
+    assert float(row(table, "labels", "wrong labels")["median_deg"]) == pytest.approx(WRONG_DEG, rel=1e-3)
     truth = read_truth(scan_of(small_index(tmp_path_factory.getbasetemp())))
     assert int(row(table, "network", "inside grains")["n_pixels"]) == int((truth.weight > 0.97).sum())
 

@@ -52,6 +52,22 @@ def test_orientations_lie_around_the_parents_of_their_own_phase():
             assert set(nearest) == set(range(len(parents[number]))), "every parent has its turn"
 
 
+def test_a_share_of_the_orientations_is_uniform_and_the_others_stay_where_they_were():
+    parents = (random_uniform(3, seed=1), random_uniform(3, seed=2))
+    plain, mixed = (
+        draw(simulator_of(parents=parents, orientations="around", uniform_share=share), np.arange(4000))
+        for share in (None, 0.25)
+    )
+    moved = (plain.orientation != mixed.orientation).any(axis=1)
+    assert moved.mean() == pytest.approx(0.25, abs=0.03)
+    assert (plain.orientation2 != mixed.orientation2).any(axis=1).mean() == pytest.approx(0.25, abs=0.03)
+    for number, phase in enumerate((CUBIC, TRIGONAL)):
+        own = mixed.orientation[moved & (mixed.phase_id == number)]
+        guess = random_uniform(20_000, seed=3)
+        apart, expected = (nearest_parent(q, parents[number], phase)[1] for q in (own, guess))
+        assert np.median(apart) == pytest.approx(np.median(expected), rel=0.1)
+
+
 @pytest.mark.parametrize("parents", [(), (np.eye(4)[:1],), (np.eye(4)[:1], np.empty((0, 4)))])
 def test_a_phase_without_parents_cannot_be_simulated_around_them(parents):
     with pytest.raises(InputError, match="'around': every phase needs orientations of an index"):

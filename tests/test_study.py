@@ -10,7 +10,9 @@ from dpcurate.crystal_maps import read_index
 from dpcurate.errors import InputError
 from dpcurate.truth import read_truth
 from dptrain.cli import app
+from dptrain.runs import requested_config
 from dptrain.study import open_study, run_study, take
+from dptrain.study_choices import CHOICES, COMPARED
 from dptrain.study_data import HELD_OUT, HELD_PIXELS, TRAINING, divide, groups
 from dptrain.study_folder import RESULT, Subject, locked, truth_of, unfinished
 from dptrain.study_plan import (
@@ -76,6 +78,22 @@ def test_networks_are_compared_on_the_same_labels():
         ("swin-tiny", 1),
     ]
     assert {trial.min_confidence for trial in planned} == {0.8}
+
+
+def test_choices_change_one_thing_each_on_the_same_labels():
+    protocol = chosen_protocol("choices", quick=True, cpu=False, changes={"choices": ("usual", "kernel 5")})
+    planned = trials(protocol, (0.0, 0.5, 0.9), (0, 1))
+    assert [trial.name for trial in planned] == [
+        *("setting-usual-seed0", "setting-usual-seed1"),
+        *("setting-kernel-5-seed0", "setting-kernel-5-seed1"),
+    ]
+    assert planned[2].options == {"network": {"kernel": 5}}
+    assert {trial.min_confidence for trial in planned} == {0.5}, "the highest up to 0.8"
+    with pytest.raises(InputError, match="--choices kernel 9: is not known"):
+        chosen_protocol("choices", quick=True, cpu=False, changes={"choices": ("kernel 9",)})
+    for name, options in CHOICES.items():
+        assert (requested_config("cnn", options) == requested_config("cnn", {})) == (name == "usual")
+    assert {name for pairs in COMPARED.values() for pair in pairs for name in pair} <= set(CHOICES)
 
 
 def test_a_preset_that_is_not_one_and_an_unknown_network_are_refused():

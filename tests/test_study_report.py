@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dpcurate.errors import InputError
 from dptrain.claims import CLAIMS, CONFIRMED, REFUTED, UNDECIDED, decide, verdicts
+from dptrain.config import read_config
 from dptrain.curves import Point, Series, curve
 from dptrain.reports import write_reports
 from dptrain.study import run_study
@@ -139,6 +140,34 @@ def test_the_claim_on_filtering_takes_every_threshold():
     assert "above 0.5" in found["d"].why
     assert "above 0.8" in found["d"].why
     assert found["j"].verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("clamped", "free", "verdict"), [(0.9, 0.3, REFUTED), (0.3, 0.9, CONFIRMED), (0.6, 0.6, CONFIRMED)]
+)
+def test_a_claim_that_something_does_not_help_is_confirmed_where_it_does_not(clamped, free, verdict):
+    made = [
+        made_run("setting", seed, share, setting=name)
+        for name, share in (("euler clamped", clamped), ("euler free", free))
+        for seed in (0, 1, 2)
+    ]
+    found = {one.letter: one for one in verdicts(Findings({"study": "choices"}, tuple(made), {}), 0.002)}
+    assert found["f"].verdict == verdict
+    assert "euler clamped against euler free" in found["f"].why
+    assert found["g"].verdict == UNDECIDED
+    assert "missing" in found["g"].why
+
+
+def test_choices_of_training_are_run_and_reported(tmp_path):
+    index = small_index(tmp_path.parent)
+    wanted = ("usual", "euler clamped", "euler free")
+    protocol = PROTOCOL.model_copy(update={"study": "choices", "choices": wanted, "seeds": 2})
+    page = Page(write_reports([run_study([index], protocol, out=tmp_path / "choices", device="cpu")])[0])
+    for name in wanted:
+        assert f"setting-{name.replace(' ', '-')}" in page.text
+    assert "euler clamped against euler free" in page.text or "no network can be told from a random guess" in page.text
+    free = list((tmp_path / "choices" / "runs").glob("setting-euler-free-*/config.toml"))
+    assert [read_config(path).head.clamp for path in free] == [False, False]
 
 
 def test_the_page_loads_nothing_and_shows_every_setting(study, page):
