@@ -27,11 +27,12 @@ def main() -> None:
     parser.add_argument("--test", action="append", default=[], type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--processes", default=2, type=int)
+    parser.add_argument("--steps", type=int, help="of every run; default: the preset's")
     arguments = parser.parse_args()
-    start = time.monotonic()
+    start, protocol = time.monotonic(), quick_protocol()
     run_study(
         arguments.indexes,
-        quick_protocol(),
+        protocol.model_copy(update={"steps": arguments.steps or protocol.steps}),
         out=arguments.out,
         tests=arguments.test,
         device="cpu",

@@ -108,7 +108,7 @@ def quick_protocol() -> Protocol:
             "thresholds": (0.0, 0.5, 0.9),
             "rates": (0.5,),
             "simulated": 1000,
-            "steps": 350,
+            "steps": 250,
             "options": {"input": {"size": 32}, "head": {"max_cells": 1500}},
             "trials": 6,
             "models": ("cnn", "densenet121"),
