@@ -51,10 +51,8 @@ class HarmonicsHead(RegressionHead):
         for phase, functions in enumerate(found):
             for degree, rows in functions.items():
                 self.register_buffer(f"invariant_{phase}_{degree}", torch.tensor(rows))
-            grid, spacing_deg = _search_grid(phases[phase], max(functions))
-            self.register_buffer(f"grid_{phase}", torch.tensor(grid), persistent=False)
-            self.register_buffer(f"neighbours_{phase}", _neighbours(phases[phase], grid, spacing_deg), persistent=False)
-            self.register_buffer(f"table_{phase}", torch.empty(0), persistent=False)
+            for name in ("grid", "neighbours", "table"):
+                self.register_buffer(f"{name}_{phase}", torch.empty(0), persistent=False)
 
     def vectors(self, phase: int, orientation: Tensor) -> Tensor:
         """The vectors ``(..., width)`` of orientations ``(..., 4)``, in their dtype, of length 1."""
@@ -69,6 +67,7 @@ class HarmonicsHead(RegressionHead):
 
     def phase_answers(self, phase: int, values: Tensor, *, n_best: int) -> tuple[Tensor, Tensor]:
         """Orientations at which the vector has its largest local maxima, and the share of each in it."""
+        self._make_search(phase)
         table, neighbours = self._table(phase), self.get_buffer(f"neighbours_{phase}")
         score = nn.functional.pad(values @ table.T, (0, 1), value=-torch.inf)
         highest = torch.stack([score[:, column] for column in neighbours.T]).amax(dim=0)
@@ -130,12 +129,20 @@ class HarmonicsHead(RegressionHead):
     def _functions(self, phase: int, degree: int) -> Tensor:
         return self.get_buffer(f"invariant_{phase}_{degree}")
 
+    def _make_search(self, phase: int) -> None:
+        """Make grid, neighbours and table when they are first needed: training needs none of them."""
+        if len(self.get_buffer(f"table_{phase}")):
+            return
+        symmetry = self.symmetry(phase)
+        grid, spacing_deg = _search_grid(symmetry.cpu().numpy(), max(self.degrees[phase]))
+        setattr(self, f"grid_{phase}", torch.tensor(grid, device=symmetry.device))
+        around = _neighbours(symmetry.cpu().numpy(), grid, spacing_deg)
+        setattr(self, f"neighbours_{phase}", around.to(symmetry.device))
+        setattr(self, f"table_{phase}", self.vectors(phase, self.get_buffer(f"grid_{phase}")).float())
+
     def _table(self, phase: int) -> Tensor:
-        """Vectors of the grid's orientations, float32 ``(n_grid, width)``, made when they are first needed."""
-        name = f"table_{phase}"
-        if not len(self.get_buffer(name)):
-            setattr(self, name, self.vectors(phase, self.get_buffer(f"grid_{phase}")).float())
-        return self.get_buffer(name)
+        """Vectors of the grid's orientations, float32 ``(n_grid, width)``."""
+        return self.get_buffer(f"table_{phase}")
 
 
 def shares(vectors: Tensor, values: Tensor) -> Tensor:
@@ -154,16 +161,16 @@ def shares(vectors: Tensor, values: Tensor) -> Tensor:
     return share / share.sum(dim=1, keepdim=True).clamp_min(1.0)
 
 
-def _search_grid(phase: PhaseRecord, degree: int) -> tuple[Array, float]:
+def _search_grid(symmetry: Array, degree: int) -> tuple[Array, float]:
     """Orientations over the zone, ``(n, 4)``, dense enough for functions of this degree, and their spacing."""
     spacing_deg = min(WIDEST_DEG, harmonics.GRID_DEG / degree)
-    n = SO3_VOLUME / len(phase.symmetry) / np.radians(spacing_deg) ** 3
-    return zone_grid(phase.proper_rotations(), n=int(n)), spacing_deg
+    n = SO3_VOLUME / len(symmetry) / np.radians(spacing_deg) ** 3
+    return zone_grid(symmetry, n=int(n)), spacing_deg
 
 
-def _neighbours(phase: PhaseRecord, grid: Array, spacing_deg: float) -> Tensor:
+def _neighbours(symmetry: Array, grid: Array, spacing_deg: float) -> Tensor:
     """Indices of the grid points around each, ``(n, k)``, filled up with ``n``."""
-    spread = torch.tensor(orientations.equivalents(grid, phase.proper_rotations()), dtype=torch.float32)
+    spread = torch.tensor(orientations.equivalents(grid, symmetry), dtype=torch.float32)
     rows = []
     for block in torch.tensor(grid, dtype=torch.float32).split(256):
         near = angle_deg(torch.einsum("bi,csi->bcs", block, spread).abs().amax(dim=-1)) <= (

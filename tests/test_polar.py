@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,11 @@ STEP_DEG = 180 / SIZE
 
 laws = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10_000)
+
+
+@functools.cache
+def head_of(name):
+    return build_head([CUBIC, TRIGONAL], HeadConfig(name=name, max_cells=300))
 
 
 def correlation(a, b):
@@ -77,7 +84,7 @@ def turned_outputs(outputs, angle_deg, orders):
 @given(seed=seeds, steps=st.integers(1, 31), name=st.sampled_from(["density", "harmonics", "rotation"]))
 def test_a_turned_pattern_has_exactly_the_turned_outputs(seed, steps, name):
     torch.manual_seed(seed)
-    head = build_head([CUBIC, TRIGONAL], HeadConfig(name=name, max_cells=300))
+    head = head_of(name)
     network = polar_cnn(head.n_outputs, size=SIZE, orders=head.orders).eval()
     frame = torch.randn(1, 1, 32, 128)
     with torch.no_grad():

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +22,11 @@ laws = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 10_000)
 
 
+@functools.cache
+def head_of(name):
+    return build_head([CUBIC, TRIGONAL], HeadConfig(name=name, max_cells=100))
+
+
 @laws
 @given(seed=seeds, name=st.sampled_from(sorted(PHASES)), angle=st.floats(-180, 180))
 def test_mirrored_and_turned_patterns_have_vectors_with_these_signs_and_phases(seed, name, angle):
@@ -40,8 +47,7 @@ def test_mirrored_and_turned_patterns_have_vectors_with_these_signs_and_phases(s
 @given(seed=seeds, name=st.sampled_from(["density", "harmonics", "rotation"]), columns=st.integers(-20, 20))
 def test_averages_turn_by_single_columns_of_the_frame_and_mirror_exactly(seed, name, columns):
     torch.manual_seed(seed)
-    config = requested_config("cnn", {"input": {"size": 64}, "head": {"name": name, "max_cells": 100}})
-    head = build_head([CUBIC, TRIGONAL], config.head)
+    config, head = requested_config("cnn", {"input": {"size": 64}}), head_of(name)
     network = build_network(config, n_outputs=head.n_outputs, orders=head.orders).eval()
     frames = torch.randn(2, 1, 32, 128)
     with torch.no_grad():
