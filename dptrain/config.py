@@ -98,7 +98,7 @@ class TrainConfig(Record):
     fresh: bool = Field(False, description="simulated training patterns are drawn anew for every epoch")
     seed: int = Field(0, ge=0, lt=2**31)
     epochs: int | None = Field(None, ge=1, description="none: as many as show patterns_seen patterns")
-    patterns_seen: int = Field(800_000, ge=1, description="training patterns shown when epochs is not given")
+    patterns_seen: int = Field(600_000, ge=1, description="training patterns shown when epochs is not given")
     max_epochs: int = Field(300, ge=1, description="limit of the epochs that patterns_seen asks for")
     batch_size: int = Field(64, ge=1, description="patterns per step, over all processes")
     learning_rate: float = Field(2e-3, gt=0)

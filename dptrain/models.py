@@ -12,14 +12,14 @@ from dptrain.polar_cnn import polar_cnn
 
 DENSENET_PATTERNS, SWIN_PATTERNS = 30_000, 18_000
 """Training patterns shown unless --epochs says otherwise: what two CPU cores manage within an hour at the rates of
-docs/results/baseline.md. Far too few for a good network; with a GPU, give --epochs."""
+docs/results/models.md. Far too few for a good network; with a GPU, give --epochs."""
 
 
 def cnn_config() -> TrainConfig:
     """A small convolutional network, the default; trains on two CPU cores.
 
     Run:       dptrain run --model cnn
-    Measured:  speed in docs/results/baseline.md; accuracy not yet on a released dataset
+    Measured:  docs/results/models.md, docs/results/networks.md
     """
     return TrainConfig(model="cnn", network=NetworkConfig(architecture="cnn"))
 
@@ -28,7 +28,7 @@ def densenet121_config() -> TrainConfig:
     """DenseNet-121 from random weights.
 
     Run:       dptrain run --model densenet121
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="densenet121")
     return TrainConfig(model="densenet121", network=network, learning_rate=1e-3, patterns_seen=DENSENET_PATTERNS)
@@ -38,7 +38,7 @@ def densenet121_pretrained_config() -> TrainConfig:
     """DenseNet-121 that starts from ImageNet weights (timm densenet121.ra_in1k).
 
     Run:       dptrain run --model densenet121-pretrained
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="densenet121", pretrained=True)
     return TrainConfig(
@@ -50,7 +50,7 @@ def swin_tiny_config() -> TrainConfig:
     """Swin-T with windows of 7 tokens as published, from random weights; at 128 pixels three stages are padded.
 
     Run:       dptrain run --model swin-tiny
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin")
     return TrainConfig(
@@ -62,7 +62,7 @@ def swin_tiny_pretrained_config() -> TrainConfig:
     """Swin-T with windows of 7 tokens that starts from ImageNet weights (timm swin_tiny_patch4_window7_224.ms_in1k).
 
     Run:       dptrain run --model swin-tiny-pretrained
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", pretrained=True)
     return TrainConfig(
@@ -71,10 +71,10 @@ def swin_tiny_pretrained_config() -> TrainConfig:
 
 
 def swin_tiny_adjusted_config() -> TrainConfig:
-    """Swin-T with windows that fit the frame (8 tokens at 128 pixels, no padding), from random weights.
+    """Swin-T with windows that fit the frame without padding, on polar frames around the circle, from random weights.
 
     Run:       dptrain run --model swin-tiny-adjusted
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", window="fitted")
     return TrainConfig(
@@ -86,7 +86,7 @@ def swin_tiny_adjusted_pretrained_config() -> TrainConfig:
     """The adjusted Swin-T that starts from ImageNet weights; their position tables are interpolated to its windows.
 
     Run:       dptrain run --model swin-tiny-adjusted-pretrained
-    Measured:  speed in docs/results/baseline.md; accuracy not yet
+    Measured:  speed in docs/results/models.md; accuracy not yet
     """
     network = NetworkConfig(architecture="swin", pretrained=True, window="fitted")
     return TrainConfig(
