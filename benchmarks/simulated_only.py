@@ -19,9 +19,10 @@ from dpcurate.schema import PhaseRecord
 from dpcurate.simulation_plan import SimulationPlan
 from dpcurate.simulator import Simulator, draw, make_simulator, simulate
 from dptrain.augment import canonical, change_label, draw_change, no_change
-from dptrain.cnn import cnn
-from dptrain.config import AugmentConfig, HeadConfig, InputConfig
+from dptrain.config import AugmentConfig
 from dptrain.heads import build_head
+from dptrain.models import build_network
+from dptrain.runs import requested_config
 
 PLAN, PHASE = "plan.json", "phase.json"
 WITHIN_DEG = (1, 3, 5, 10)
@@ -45,14 +46,19 @@ def prepare(scan: str, cif: str, out: Path, *, seed: int) -> None:
 class Learner:
     """A network in training on endless fresh patterns."""
 
-    def __init__(self, simulator: Simulator, *, batch: int, total: int, device: str) -> None:
+    def __init__(
+        self, simulator: Simulator, *, batch: int, total: int, device: str, frame: str, head: str, size: int
+    ) -> None:
         torch.manual_seed(simulator.plan.seed)
         geometry = simulator.plan.geometry
         edge = min(*geometry.center_xy, *(np.array(geometry.shape[::-1]) - 1 - geometry.center_xy))
         self.simulator, self.batch, self.total, self.device = simulator, batch, total, device
-        self.input = InputConfig(k_max=float(edge * geometry.scale_inv_angstrom))
-        self.head = build_head(simulator.phases, HeadConfig()).to(device)
-        self.network = cnn(self.head.n_outputs).to(device, memory_format=torch.channels_last)
+        k_max = float(edge * geometry.scale_inv_angstrom)
+        options = {"input": {"k_max": k_max, "frame": frame, "size": size}, "head": {"name": head}}
+        config = requested_config("cnn", options)
+        self.input, self.head = config.input, build_head(simulator.phases, config.head).to(device)
+        network = build_network(config, n_outputs=self.head.n_outputs, orders=self.head.orders)
+        self.network: torch.nn.Module = network.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=2e-3, weight_decay=0.05)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 2e-3, total_steps=-(-total // batch) + 1)
 
@@ -136,6 +142,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop then, wherever it is")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--input", default="polar", help="frame: polar or cartesian")
+    parser.add_argument("--head", default="density")
+    parser.add_argument("--size", type=int, default=128, help="pixels across the frame")
     arguments = parser.parse_args()
     if arguments.draw:
         draw_curve(arguments.draw)
@@ -149,6 +158,9 @@ def main() -> None:
         make_simulator(plan, [phase], device=arguments.device),
         batch=arguments.batch,
         total=arguments.patterns,
+        frame=arguments.input,
+        head=arguments.head,
+        size=arguments.size,
         device=arguments.device,
     )
     with np.load(arguments.data) as file:

@@ -80,7 +80,7 @@ def simulate(
         Phases, detector and beam, and how to simulate.
     like
         Index folder or scan in whose image to simulate: phases (of an index), calibration, sample, instrument, and
-        orientations around those of an index. A picture of both, ``NAME-VERSION.png``, is left beside the dataset.
+        orientations, of an index half around its own. A picture of both, ``NAME-VERSION.png``, lies beside the dataset.
     name, root
         Of the dataset; see ``store.dataset_root``.
     patterns_per_shard
